@@ -1,0 +1,1 @@
+"""What longshore knows and decides: no asyncio, no I/O, no clock."""

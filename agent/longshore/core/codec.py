@@ -1,0 +1,52 @@
+"""Compression of chunks and documents: zstd frames that say how long they are.
+
+Nothing is decompressed before its frame has been held against a limit, so a hostile frame costs
+no more memory than an honest one.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from longshore.errors import CorruptData
+
+_MAX_WINDOW_BYTES = 1 << 27  # zstd's own default limit
+_threads = threading.local()
+
+
+def compress(data: bytes | memoryview, level: int) -> bytes:
+    """Compress into one frame that carries its content size. Releases the GIL."""
+    compressors: dict[int, zstandard.ZstdCompressor] = _threads.__dict__.setdefault("levels", {})
+    compressor = compressors.get(level)
+    if compressor is None:
+        # Contexts must not be shared between threads, and are worth keeping within one.
+        compressor = compressors[level] = zstandard.ZstdCompressor(level=level)
+    return compressor.compress(data)
+
+
+def decompress(frame: bytes | memoryview, *, limit_bytes: int) -> bytes:
+    """Decompress one frame that says its size. Releases the GIL.
+
+    Raises:
+        CorruptData: it is no such frame, is damaged, is followed by more, or holds more than
+            `limit_bytes`.
+    """
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+        size = parameters.content_size
+        if size == zstandard.CONTENTSIZE_UNKNOWN or size > limit_bytes:
+            raise CorruptData(
+                f"a compressed frame claims {size:,} bytes; at most {limit_bytes:,} are allowed"
+            )
+        decompressor = _threads.__dict__.get("decompressor")
+        if decompressor is None:
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+            _threads.decompressor = decompressor
+        plain: bytes = decompressor.decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptData(f"a compressed frame is damaged ({error})") from error
+    if len(plain) != size:
+        raise CorruptData("a compressed frame does not hold what it claims")
+    return plain

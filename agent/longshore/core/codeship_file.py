@@ -1,0 +1,67 @@
+"""Codeship's `codeship-services.yml`.
+
+What the keys mean: Codeship Pro's documentation, "Services Configuration" and "Caching". Services
+stand at the root, or in `services:`; `version` is ignored, and so is every key that is not known.
+"""
+
+from __future__ import annotations
+
+from longshore.core.service import Context, Service, read_extension
+from longshore.core.yaml_nodes import Value
+
+_NO_SERVICES = ("version", "services", "volumes", "networks")
+
+
+def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], tuple[str, ...]]:
+    """Return the cached services of a Codeship file, and the names of the others."""
+    section = root.get("services")
+    entries = (section or root).entries()
+    if section is None:
+        entries = {
+            name: entry
+            for name, entry in entries.items()
+            if name not in _NO_SERVICES and not name.startswith("x-")
+        }
+    cached: list[Service] = []
+    uncached: list[str] = []
+    for name, service in entries.items():
+        if service.is_null:
+            uncached.append(name)
+            continue
+        service.entries("a service")
+        extension = read_extension(service, context)
+        said = service.get("cached")
+        is_cached = context.boolean(said) if said else False
+        if extension.cached is not None:
+            is_cached = extension.cached
+        if is_cached:
+            found = _service(name, service, context)
+            cached.append(found.with_images(extension.images))
+        else:
+            uncached.append(name)
+    return tuple(cached), tuple(uncached)
+
+
+def _service(name: str, service: Value, context: Context) -> Service:
+    build = service.get("build")
+    build_context = dockerfile = None
+    image = service.get("image")
+    if build and build.is_mapping:
+        image = build.get("image") or image
+        # `path` and `dockerfile_path` are the older names of the two.
+        where = build.get("context") or build.get("path")
+        file = build.get("dockerfile") or build.get("dockerfile_path")
+        build_context, dockerfile = context.optional(where) or ".", context.optional(file)
+    elif build:
+        build_context = context.text(build, "a directory, or a mapping with `image`")
+    if image is None:
+        if build is None:
+            raise service.error("a cached service needs an `image` or a `build`")
+        raise build.error("the image has no name, and Codeship made one up: add `build.image`")
+    return Service(
+        name,
+        (context.image(image),),
+        build_context=build_context,
+        dockerfile=dockerfile,
+        default_fallback=context.optional(service.get("default_cache_branch")),
+    )

@@ -1,0 +1,119 @@
+"""What all documents have in common: JSON in one zstd frame, a format number, references."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, TypeVar
+
+import msgspec
+
+from longshore.core import codec
+from longshore.core.keys import Ref, parse_ref
+from longshore.errors import CorruptData, StoreError, UnsupportedFormat
+
+FORMAT = 1
+FEATURES: frozenset[str] = frozenset()
+"""Names that a document's `requires` may hold and this version knows; format 1 defines none."""
+
+MAX_DOCUMENT_BYTES = 16 << 20  # of JSON; a recipe of 1 GB has about 0.1 MB
+MAX_STORED_DOCUMENT_BYTES = 16 << 20
+MAX_TEXT = 4096
+_LEVEL = 9  # documents are small, and read more often than written
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Header(msgspec.Struct, frozen=True):
+    """The fields that a reader looks at before it trusts the rest of a document."""
+
+    format: int
+    requires: list[str] = []
+    refs: list[tuple[str, str]] = []
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """Write a document as JSON in one zstd frame.
+
+    Raises:
+        StoreError: it is larger than readers accept.
+    """
+    plain = msgspec.json.encode(document)
+    if len(plain) > MAX_DOCUMENT_BYTES:
+        raise StoreError(
+            f"a document of {len(plain):,} bytes would be needed, and readers accept"
+            f" {MAX_DOCUMENT_BYTES:,}; an image or a layer is too large to be cached"
+        )
+    return codec.compress(plain, _LEVEL)
+
+
+def decode(stored: bytes, kind: type[T]) -> T:
+    """Read a document.
+
+    Raises:
+        UnsupportedFormat: a newer longshore wrote it.
+        CorruptData: it is damaged, or not of this kind.
+    """
+    plain = codec.decompress(stored, limit_bytes=MAX_DOCUMENT_BYTES)
+    header = _decode(plain, Header)
+    if header.format > FORMAT or not FEATURES.issuperset(header.requires):
+        unknown = ", ".join(sorted(set(header.requires) - FEATURES))
+        needs = printable(unknown[:80]) or f"format {header.format}"
+        raise UnsupportedFormat(f"written by a newer longshore (it needs {needs}); update this one")
+    if header.format != FORMAT:
+        raise CorruptData(f"no document format {header.format} was ever written")
+    document: T = _decode(plain, kind)
+    return document
+
+
+def decode_refs(stored: bytes) -> tuple[Ref, ...]:
+    """Read only what a document refers to, whatever version wrote it.
+
+    Raises:
+        CorruptData: it is damaged.
+    """
+    plain = codec.decompress(stored, limit_bytes=MAX_DOCUMENT_BYTES)
+    return read_refs(_decode(plain, Header).refs)
+
+
+def read_refs(pairs: list[tuple[str, str]]) -> tuple[Ref, ...]:
+    """Validate a document's references.
+
+    Raises:
+        CorruptData: one of them is not a pair of a scope and an id.
+    """
+    return tuple(parse_ref(scope, identifier) for scope, identifier in pairs)
+
+
+def write_refs(refs: tuple[Ref, ...]) -> list[tuple[str, str]]:
+    """Write references as a document holds them."""
+    return [(ref.scope, ref.id) for ref in refs]
+
+
+def printable(text: str) -> str:
+    """Keep control characters of foreign text away from terminals, and it short."""
+    kept = text[:MAX_TEXT]
+    return kept if kept.isprintable() else "".join(c if c.isprintable() else "�" for c in kept)
+
+
+def to_base64(data: bytes) -> str:
+    """Write bytes as JSON can hold them."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_base64(text: str) -> bytes:
+    """Read bytes from JSON.
+
+    Raises:
+        CorruptData: it is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise CorruptData("a document holds text that is not base64") from None
+
+
+def _decode(plain: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(plain, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptData(f"not a valid document ({error})") from error

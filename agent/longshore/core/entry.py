@@ -1,0 +1,267 @@
+"""The entry: what makes the images of one service, at one moment, on one platform, reachable.
+
+An entry holds the images' own small documents (configs, manifests, indexes) byte for byte, and
+names the recipes of their blobs. All that is read here was written by somebody with the rights of
+some scope, so every field is checked before it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from longshore.core import documents
+from longshore.core.digests import Digest, digest_of, hex_of, parse_digest
+from longshore.core.documents import printable
+from longshore.core.images import ImageConfig, parse_config
+from longshore.core.keys import EntryKey, Ref, segment
+from longshore.errors import CorruptData, UsageError
+
+Kind = Literal["image", "buildkit-cache", "flushed"]
+
+_MAX_TAG = 400
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A small document of an image, byte for byte."""
+
+    digest: str
+    media_type: str
+    data: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    """One image: the service's own first, then its stages and parents.
+
+    Attributes:
+        id: what the engine that was exported called it: the config's digest on a graphdriver
+            store, the manifest's or index's on a containerd store.
+        tags: as `docker images` shows them.
+        parent: `id` of the image that it was built on, if that is in the entry, too.
+        layers: digest of the blob of each diff_id, base first.
+    """
+
+    id: str
+    config: str
+    tags: list[str]
+    parent: str | None
+    diff_ids: list[str]
+    layers: list[str]
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """One layer as it was saved; `recipe` is an index into `refs`, or None if it is not kept."""
+
+    digest: str
+    size: int
+    media_type: str
+    recipe: int | None
+
+
+class EngineFacts(msgspec.Struct, frozen=True):
+    """Which engine the images came from."""
+
+    version: str
+    image_store: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where the build came from, as far as it is known."""
+
+    revision: str | None = None
+    branch: str | None = None
+    job_url: str | None = None
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What the export did.
+
+    Attributes:
+        image_bytes: all distinct layers of the entry, uncompressed or as the engine keeps them.
+        uploaded_bytes: what the export that wrote this entry sent, for all its services.
+        new_blobs: layers of this entry that were not reachable before.
+    """
+
+    image_bytes: int
+    uploaded_bytes: int
+    new_blobs: int
+    seconds: float
+
+
+NO_SOURCE = Source()
+NO_FIGURES = Figures(0, 0, 0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry; see `docs/format.md`, "Entry"."""
+
+    kind: Kind
+    project: str
+    scope: str
+    service: str
+    platform: str
+    id: str
+    basis: datetime
+    """Store time at which its writer read the entries that it relies on."""
+    agent: str
+    engine: EngineFacts
+    documents: dict[Digest, bytes] = field(default_factory=dict)
+    media_types: dict[Digest, str] = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    refs: tuple[Ref, ...] = ()
+    source: Source = NO_SOURCE
+    figures: Figures = NO_FIGURES
+
+    def config(self, image: Image) -> ImageConfig:
+        """Return the parsed config of one of the entry's images."""
+        return parse_config(self.documents[parse_digest(image.config)])
+
+    def recipe_refs(self) -> dict[Digest, Ref]:
+        """Tell which recipe rebuilds each blob that is kept."""
+        return {
+            Digest(blob.digest): self.refs[blob.recipe]
+            for blob in self.blobs
+            if blob.recipe is not None
+        }
+
+
+class _Wire(msgspec.Struct):
+    format: int
+    requires: list[str]
+    kind: str
+    project: str
+    scope: str
+    service: str
+    platform: str
+    id: str
+    basis: datetime
+    agent: str
+    engine: EngineFacts
+    refs: list[tuple[str, str]]
+    documents: list[Document] = []
+    images: list[Image] = []
+    blobs: list[Blob] = []
+    source: Source = NO_SOURCE
+    figures: Figures = NO_FIGURES
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Write the document of an entry, without its envelope."""
+    return documents.encode(
+        _Wire(
+            format=documents.FORMAT,
+            requires=[],
+            kind=entry.kind,
+            project=entry.project,
+            scope=entry.scope,
+            service=entry.service,
+            platform=entry.platform,
+            id=entry.id,
+            basis=entry.basis,
+            agent=entry.agent,
+            engine=entry.engine,
+            refs=documents.write_refs(entry.refs),
+            documents=[
+                Document(digest, entry.media_types[digest], documents.to_base64(data))
+                for digest, data in entry.documents.items()
+            ],
+            images=list(entry.images),
+            blobs=list(entry.blobs),
+            source=entry.source,
+            figures=entry.figures,
+        )
+    )
+
+
+def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
+    """Read the entry that was stored under `key`.
+
+    Raises:
+        UnsupportedFormat: a newer longshore wrote it.
+        CorruptData: it is damaged, contradicts itself, or is not the one that its key says.
+    """
+    wire = documents.decode(payload, _Wire)
+    try:
+        same = (
+            wire.project == project
+            and segment(wire.scope) == key.scope
+            and segment(wire.service) == key.service
+            and segment(wire.platform) == key.platform
+            and wire.id == key.id
+        )
+    except UsageError:
+        same = False
+    if not same:
+        raise CorruptData("the entry belongs under another key: somebody moved it")
+    if wire.kind not in ("image", "buildkit-cache", "flushed"):
+        raise CorruptData(f"the entry has an unknown kind {wire.kind[:40]!r}")
+    if wire.basis.tzinfo is None:
+        raise CorruptData("the entry's basis has no time zone")
+    refs = documents.read_refs(wire.refs)
+    kept = {parse_digest(item.digest): documents.from_base64(item.data) for item in wire.documents}
+    for digest, data in kept.items():
+        if digest_of(data) != digest:
+            raise CorruptData(f"the document {digest} of the entry does not match its digest")
+    entry = Entry(
+        kind=wire.kind,  # type: ignore[arg-type]  # checked above
+        project=wire.project,
+        scope=wire.scope,
+        service=wire.service,
+        platform=wire.platform,
+        id=wire.id,
+        basis=wire.basis,
+        agent=printable(wire.agent),
+        engine=EngineFacts(printable(wire.engine.version), printable(wire.engine.image_store)),
+        documents=kept,
+        media_types={Digest(item.digest): printable(item.media_type) for item in wire.documents},
+        images=tuple(wire.images),
+        blobs=tuple(
+            msgspec.structs.replace(blob, media_type=printable(blob.media_type))
+            for blob in wire.blobs
+        ),
+        refs=refs,
+        source=Source(*(text and printable(text) for text in msgspec.structs.astuple(wire.source))),
+        figures=wire.figures,
+    )
+    _check_blobs(entry)
+    _check_images(entry)
+    return entry
+
+
+def _check_blobs(entry: Entry) -> None:
+    for blob in entry.blobs:
+        digest = parse_digest(blob.digest)
+        if blob.size < 0:
+            raise CorruptData("a layer of the entry has a negative size")
+        if blob.recipe is None:
+            continue
+        if not 0 <= blob.recipe < len(entry.refs):
+            raise CorruptData("a layer of the entry names a recipe that the entry does not")
+        if entry.refs[blob.recipe].id.partition(".")[0] != hex_of(digest):
+            raise CorruptData("a layer of the entry names a recipe of another layer")
+
+
+def _check_images(entry: Entry) -> None:
+    if entry.kind == "image" and not entry.images:
+        raise CorruptData("the entry holds no image")
+    blobs = {blob.digest for blob in entry.blobs}
+    ids = {image.id for image in entry.images}
+    for image in entry.images:
+        parse_digest(image.id)
+        config = entry.documents.get(parse_digest(image.config))
+        if config is None:
+            raise CorruptData("an image of the entry has no config in it")
+        if list(parse_config(config).diff_ids) != image.diff_ids:
+            raise CorruptData("an image of the entry has other layers than its config")
+        if len(image.layers) != len(image.diff_ids) or not blobs.issuperset(image.layers):
+            raise CorruptData("an image of the entry has layers that the entry does not name")
+        if image.parent is not None and image.parent not in ids:
+            raise CorruptData("an image of the entry has a parent that is not in the entry")
+        for tag in image.tags:
+            if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable() or " " in tag:
+                raise CorruptData("an image of the entry has an impossible tag")

@@ -1,0 +1,81 @@
+"""Rebuild one blob from its chunks, and trust nothing before it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+
+from blake3 import blake3
+
+from longshore.core import codec
+from longshore.core.cutting import HEADERS
+from longshore.core.recipe import Chunk, Recipe
+from longshore.core.tarsplit import TarJoiner
+from longshore.errors import CorruptData
+
+
+def open_chunk(chunk: Chunk, stored: memoryview) -> bytes:
+    """Decompress a chunk, and check that it is the one.
+
+    Raises:
+        CorruptData: it is damaged, or another one.
+    """
+    plain = codec.decompress(stored, limit_bytes=chunk.plain_bytes)
+    if len(plain) != chunk.plain_bytes or blake3(plain).digest() != chunk.id:
+        raise CorruptData("a chunk does not match its BLAKE3")
+    return plain
+
+
+class BlobBuilder:
+    """Put the chunks of a blob together again, in the order in which it asks for them."""
+
+    __slots__ = ("_joiner", "_left", "_recipe", "_sha256", "_size")
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._joiner = TarJoiner() if recipe.method == "tar" else None
+        self._left = [len(stream) for stream in recipe.streams]
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+
+    def next_stream(self) -> int | None:
+        """Tell of which stream the next chunk is needed; `None` once the blob is complete.
+
+        Raises:
+            CorruptData: the streams do not fit together. Whatever is asked for can be put out at
+                once, so a recipe that is made up cannot pile anything up here.
+        """
+        wanted = 1 if self._joiner is not None and self._joiner.wants_payload else 0
+        if self._left[wanted]:
+            return wanted
+        if any(self._left):
+            raise CorruptData("the header and payload streams of a layer do not fit together")
+        return None
+
+    def feed(self, stream: int, plain: bytes) -> list[memoryview]:
+        """Take the next chunk of a stream. Returns what of the blob is now known."""
+        self._left[stream] -= 1
+        if self._joiner is None:
+            pieces = [memoryview(plain)]
+        elif stream == HEADERS:
+            pieces = self._joiner.feed_header(plain)
+        else:
+            pieces = self._joiner.feed_payload(plain)
+        for piece in pieces:
+            self._sha256.update(piece)
+            self._size += len(piece)
+        return pieces
+
+    def finish(self) -> None:
+        """Check the whole. Nothing of the blob may count before.
+
+        Raises:
+            CorruptData: it is not the blob that it should be.
+        """
+        if self._joiner is not None:
+            self._joiner.finish()
+        digest = "sha256:" + self._sha256.hexdigest()
+        if self._size != self._recipe.size_bytes or digest != self._recipe.digest:
+            raise CorruptData(
+                f"a layer was rebuilt as {digest} ({self._size:,} bytes),"
+                f" not as {self._recipe.digest} ({self._recipe.size_bytes:,} bytes)"
+            )

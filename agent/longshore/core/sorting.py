@@ -1,0 +1,116 @@
+"""What to do with each member of an engine's archive: keep, cut, or let it pass.
+
+The archive's own manifest comes last, so members are told apart by name (from engine 25 on a
+blob's name is its digest) or by what they turn out to hold (before).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+
+from longshore.core.archive import ArchiveReader, Member, MemberEnd
+from longshore.core.cutting import BlobCutter, BlobFacts, Cut
+from longshore.core.digests import Digest, digest_of
+from longshore.errors import EngineError
+
+MAX_CONFIG_BYTES = 8 << 20
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_LEGACY_CONFIG = re.compile(r"([0-9a-f]{64})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDone:
+    """A blob has passed in full, and its bytes are those that its name promised."""
+
+    facts: BlobFacts
+
+
+class ArchiveSorter:
+    """Take an archive apart into chunks that are new, blobs that are done, and documents.
+
+    Args:
+        blobs: digests of the layers to take; others pass by unread where the name tells them.
+        documents: digests of the configs to take.
+        known: ids of chunks that are stored already; new ones are added by `new`.
+    """
+
+    def __init__(
+        self, *, blobs: Container[Digest], documents: Container[Digest], known: Container[bytes]
+    ) -> None:
+        self._reader = ArchiveReader()
+        self._blobs = blobs
+        self._wanted_documents = documents
+        self._known = known
+        self._new: set[bytes] = set()
+        self._cutter: BlobCutter | None = None
+        self._document: bytearray | None = None
+        self._expected: Digest | None = None
+        self.documents: dict[Digest, bytes] = {}
+        self.bytes_read = 0
+
+    def feed(self, block: bytes) -> list[Cut | BlobDone]:
+        """Take more of the archive. Returns new chunks, and the blobs that ended behind them.
+
+        Raises:
+            EngineError: the archive is broken, or a blob is not what its name says.
+        """
+        self.bytes_read += len(block)
+        out: list[Cut | BlobDone] = []
+        for event in self._reader.feed(block):
+            if isinstance(event, Member):
+                self._begin(event)
+            elif isinstance(event, MemberEnd):
+                self._end(out)
+            elif self._cutter is not None:
+                self._keep_new(self._cutter.feed(event), out)
+            elif self._document is not None:
+                self._document += event
+        return out
+
+    def finish(self) -> None:
+        """Check that the archive came to its end.
+
+        Raises:
+            EngineError: it was cut short.
+        """
+        self._reader.finish()
+
+    def _begin(self, member: Member) -> None:
+        blob, config = _BLOB.fullmatch(member.name), _LEGACY_CONFIG.fullmatch(member.name)
+        named = blob or config
+        self._expected = Digest(f"sha256:{named[1]}") if named else None
+        if self._expected is not None and self._expected in self._wanted_documents:
+            if member.size_bytes > MAX_CONFIG_BYTES:
+                raise EngineError(
+                    f"the engine's archive has a config of {member.size_bytes:,} bytes"
+                )
+            self._document = bytearray()
+        elif (blob and self._expected in self._blobs) or member.name.endswith("/layer.tar"):
+            self._cutter = BlobCutter()
+
+    def _end(self, out: list[Cut | BlobDone]) -> None:
+        if self._cutter is not None:
+            cuts, facts = self._cutter.finish()
+            self._keep_new(cuts, out)
+            self._check(facts.digest)
+            out.append(BlobDone(facts))
+        elif self._document is not None:
+            data = bytes(self._document)
+            self._check(digest_of(data))
+            self.documents[digest_of(data)] = data
+        self._cutter = self._document = self._expected = None
+
+    def _check(self, digest: Digest) -> None:
+        if self._expected is not None and digest != self._expected:
+            raise EngineError(
+                f"the engine's archive holds {digest} under the name of {self._expected};"
+                " its disk may be damaged"
+            )
+
+    def _keep_new(self, cuts: list[Cut], out: list[Cut | BlobDone]) -> None:
+        for cut in cuts:
+            if cut.id not in self._known and cut.id not in self._new:
+                self._new.add(cut.id)
+                out.append(cut)

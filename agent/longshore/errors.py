@@ -1,0 +1,94 @@
+"""Everything longshore raises on purpose.
+
+    LongshoreError                  exit
+    ├── UsageError                     2   wrong usage, configuration or services file
+    ├── NotCached                      3   there is no usable entry: a normal miss
+    │   └── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
+    ├── NotBuilt                       3   a named service or image does not exist
+    ├── CorruptData                    4   stored bytes do not match their digest or format
+    │   └── ObjectMissing              4   an object that is needed is not in the store
+    ├── StoreError                     6   the store refused or failed; a retry will not help
+    │   ├── AccessDenied               6   credentials are wrong, expired or too narrow
+    │   └── StoreUnavailable           6   may succeed on retry
+    ├── EngineError                    9   the Docker engine refused or failed
+    │   ├── EngineUnavailable          9   it cannot be reached
+    │   └── LayerVanished              9   a layer that it had is gone; a full load will do
+    └── TimedOut                       6   the whole command took longer than --timeout
+
+`str(error)` is one line for people: what happened, to what, what to do next. Anything else that
+escapes is a bug: it exits 1 with a traceback.
+"""
+
+from __future__ import annotations
+
+
+class LongshoreError(Exception):
+    """The base of all errors that longshore raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(LongshoreError):
+    """The caller asked for something impossible, or the configuration cannot be read."""
+
+    exit_code = 2
+
+
+class NotCached(LongshoreError):
+    """There is no usable entry: the normal cache miss."""
+
+    exit_code = 3
+
+
+class UnsupportedFormat(NotCached):
+    """A document was written by a newer longshore, and must be kept."""
+
+
+class NotBuilt(LongshoreError):
+    """A service or image that was named does not exist."""
+
+    exit_code = 3
+
+
+class CorruptData(LongshoreError):
+    """Stored bytes do not match their digest or their format."""
+
+    exit_code = 4
+
+
+class ObjectMissing(CorruptData):
+    """An object that is needed is not in the store."""
+
+
+class StoreError(LongshoreError):
+    """The store refused or failed, and asking again will not help."""
+
+    exit_code = 6
+
+
+class AccessDenied(StoreError):
+    """The store refused the credentials: wrong, expired, or too narrow."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, or asked to be asked later; a retry may succeed."""
+
+
+class TimedOut(LongshoreError):
+    """The command took longer than its limit."""
+
+    exit_code = 6
+
+
+class EngineError(LongshoreError):
+    """The Docker engine refused or failed."""
+
+    exit_code = 9
+
+
+class EngineUnavailable(EngineError):
+    """The Docker engine cannot be reached."""
+
+
+class LayerVanished(EngineError):
+    """A layer that the engine had when it was asked is gone; a load in full will do."""

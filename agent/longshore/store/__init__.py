@@ -1,0 +1,1 @@
+"""Where objects are kept: the contract, its stores and their wrappers."""

@@ -1,0 +1,331 @@
+"""Turn everything that botocore, aiohttp and the network raise into longshore's own errors.
+
+This is the one seam: what leaves `store/s3.py` went through `translate`. The HTTP status decides
+where it can, because some servers send no error code. A message never carries what a server might
+have echoed of the request's credentials.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from botocore import exceptions as boto
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from longshore.errors import (
+    AccessDenied,
+    CorruptData,
+    LongshoreError,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+
+# A body that is cut short arrives as aiohttp's ClientPayloadError, which is no BotoCoreError;
+# ResponseParserError is none either. ValueError is how botocore reports an endpoint that is no URL,
+# KeyError how its parsers fail on an answer that lacks something.
+S3_FAILURES = (
+    ClientError,
+    BotoCoreError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,  # with TimeoutError and ssl.SSLError
+    ValueError,
+    KeyError,
+)
+
+_BAD_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+}
+_WRONG_REGION = {
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+}
+_LATER = {  # with a status below 500
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+_OBJECT_READS = {"GetObject", "HeadObject"}
+_PART_OF_UPLOAD = {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
+_NO_CREDENTIALS = (
+    boto.CredentialRetrievalError,
+    boto.LoginError,
+    boto.MetadataRetrievalError,
+    boto.NoAuthTokenError,
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.ProfileNotFound,
+    boto.RefreshWithMFAUnsupportedError,
+    boto.SSOError,
+    boto.TokenRetrievalError,
+    boto.UnknownCredentialError,
+)
+
+
+class UploadGone(StoreError):
+    """There is no such multipart upload: it was aborted or completed, or never begun."""
+
+
+class Unsupported(StoreError):
+    """The server does not know the operation, or not in the form in which it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked of the store, in the words of an error message."""
+
+    verb: str
+    """As in "cannot read"."""
+    target: str
+    """The object's URL."""
+    bucket: str
+    endpoint: str
+    """The host that was asked, for people."""
+
+
+def translate(error: Exception, request: Request) -> LongshoreError:
+    """Say in longshore's words what went wrong."""
+    if isinstance(error, ClientError):
+        return _translate_answer(error, request)
+    failure = f"cannot {request.verb} {request.target}"
+    cause = _root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return StoreError(
+            f"{failure}: the certificate of {request.endpoint} is not trusted: "
+            f"{_clean(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in {
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+    }:
+        return StoreError(
+            f"{failure}: {request.endpoint} does not speak TLS; check the endpoint's http or https"
+        )
+    match error:
+        case boto.ProfileNotFound():
+            return AccessDenied(f"{failure}: {_clean(str(error))}; check --profile")
+        case boto.NoCredentialsError() | boto.PartialCredentialsError():
+            return AccessDenied(
+                f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, a profile or a role"
+            )
+        case _ if isinstance(error, _NO_CREDENTIALS):
+            return AccessDenied(
+                f"{failure}: no credentials could be had ({type(error).__name__}); "
+                "log in again or check the role"
+            )
+        case boto.NoRegionError():
+            return StoreError(f"{failure}: no region is configured; set AWS_REGION or --region")
+        case boto.ConnectTimeoutError() | boto.ReadTimeoutError() | TimeoutError():
+            return StoreUnavailable(
+                f"{failure}: {request.endpoint} did not answer in time; "
+                "check the network and the endpoint"
+            )
+        case boto.EndpointConnectionError() | boto.ProxyConnectionError():
+            return StoreUnavailable(
+                f"{failure}: no connection to {request.endpoint}: {_reason(cause)}; "
+                "check the network and the endpoint"
+            )
+        case boto.ParamValidationError():
+            return StoreError(f"{failure}: {_clean(str(error))}; check --store")
+        case ResponseParserError() | KeyError():
+            return not_s3(request)
+        case boto.HTTPClientError() if isinstance(cause, ValueError | TypeError):
+            return StoreError(f"{failure}: {_reason(cause)}; check the endpoint")
+        case (
+            boto.HTTPClientError()
+            | boto.ConnectionError()
+            | boto.IncompleteReadError()
+            | boto.FlexibleChecksumError()
+            | aiohttp.ClientError()
+            | HttpProcessingError()
+            | OSError()
+        ):
+            return StoreUnavailable(
+                f"{failure}: the connection to {request.endpoint} broke: {_reason(cause)}; "
+                "try again"
+            )
+        case _:
+            return StoreError(f"{failure}: {_clean(str(error))}; check the endpoint and --store")
+
+
+def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
+    metadata = error.response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode", 0)
+    details = error.response.get("Error", {})
+    code = str(details.get("Code") or "")
+    operation = error.operation_name
+    failure = f"cannot {request.verb} {request.target}"
+    answer = f"the store answered {_name(status, code)}"
+
+    if operation.startswith(("AssumeRole", "GetRoleCredentials", "CreateToken", "GetSessionToken")):
+        return AccessDenied(
+            f"{failure}: no credentials could be had, {operation} answered {_name(status, code)}; "
+            "log in again or check the role"
+        )
+    if code in _BAD_CREDENTIALS:
+        return AccessDenied(
+            f"{failure}: the credentials have expired or are wrong ({_name(status, code)}); "
+            "get new ones"
+        )
+    if code == "RequestTimeTooSkewed":
+        return StoreError(
+            f"{failure}: {answer}; the clock of this machine differs too much from the store's, "
+            "set it right"
+        )
+    if code in _WRONG_REGION or status in {301, 302, 307, 308}:
+        region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
+        advice = f"set the region to {_clean(str(region))}" if region else "set the bucket's region"
+        return StoreError(
+            f"{failure}: the bucket {request.bucket} is in another region ({_name(status, code)}); "
+            f"{advice}, or check the endpoint"
+        )
+    if code == "NoSuchBucket":
+        return _no_bucket(failure, request)
+    if status in {405, 501} or code in {"MissingContentMD5", "NotImplemented"}:
+        return Unsupported(f"{failure}: {answer}; the server does not support this")
+    if status == 507 or code in {"InsufficientCapacity", "QuotaExceeded", "XMinioStorageFull"}:
+        return StoreError(f"{failure}: {answer}{_message(details)}; prune the cache or make room")
+    if status >= 500 or status in {408, 425, 429} or code in _LATER:
+        return StoreUnavailable(f"{failure}: {answer}; try again later")
+    if status in {401, 403}:
+        # Without the right to list, S3 says 403 where it means 404.
+        missing = (
+            "it may also not exist, if the credentials do not allow s3:ListBucket; "
+            if operation in _OBJECT_READS
+            else ""
+        )
+        return AccessDenied(
+            f"{failure}: access denied ({_name(status, code)}){_message(details)}; {missing}"
+            "check the credentials and their policy"
+        )
+    if status == 404:
+        if code == "NoSuchUpload" or operation in _PART_OF_UPLOAD:
+            return UploadGone(f"{failure}: its multipart upload is gone; start another")
+        if operation in _OBJECT_READS:
+            return ObjectMissing(f"{request.target} is not in the store")
+        return _no_bucket(failure, request)
+    if status == 416:
+        return CorruptData(f"{request.target} ends before the bytes that were asked for")
+    if status == 400 and code in {"", "400"}:
+        return StoreError(
+            f"{failure}: {answer} without a reason; "
+            "expired credentials or a wrong region can look like this"
+        )
+    return StoreError(f"{failure}: {answer}{_message(details)}; check --store and the endpoint")
+
+
+def not_s3(request: Request) -> StoreError:
+    """Say that the answer came from something else, such as a login page or a web server."""
+    return StoreError(
+        f"cannot {request.verb} {request.target}: {request.endpoint} answered with something that "
+        "is not S3; check the endpoint"
+    )
+
+
+def not_deleted(failures: Mapping[str, str], request: Request) -> StoreError:
+    """Say which objects a batch left behind.
+
+    As long as one failure may pass, the whole deletion may be repeated: what is gone stays gone.
+
+    Args:
+        failures: the store's error code for each key.
+        request: with the first key of them as its target.
+    """
+    codes = set(failures.values())
+    later = {code for code in codes if not code or code in _LATER}
+    kind = StoreUnavailable if later else AccessDenied if codes == {"AccessDenied"} else StoreError
+    return kind(
+        f"cannot delete {len(failures)} objects, the first: {request.target} "
+        f"({_clean(next(iter(failures.values()))) or 'no reason given'}); "
+        + ("try again" if later else "check the credentials and their policy")
+    )
+
+
+def _no_bucket(failure: str, request: Request) -> StoreError:
+    return StoreError(
+        f"{failure}: bucket {request.bucket} does not exist; create it or check --store"
+    )
+
+
+def _name(status: int, code: str) -> str:
+    return f"{status} {_clean(code)}" if code and code != str(status) else str(status)
+
+
+def _message(details: Any) -> str:
+    text = _clean(str(details.get("Message") or ""))
+    return f": {text}" if text else ""
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Find what the network or TLS said, below the layers that wrapped it."""
+    for _ in range(10):
+        inner = getattr(error, "kwargs", {}).get("error") or error.__cause__
+        if not isinstance(inner, BaseException):
+            inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+    return error
+
+
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.strerror:
+        return _clean(cause.strerror)
+    return _clean(str(cause)) or type(cause).__name__
+
+
+_SECRETS = re.compile(
+    r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}\b"
+    r"|(?i:\b(?:x-amz-)?(?:credential|signature|security-token|access-?key-?id|secret[a-z-]*)=\S+)"
+    r"|[A-Za-z0-9/+=_-]{40,}"  # long enough for a secret key, a signature or a session token
+)
+
+
+def _clean(text: str) -> str:
+    """Make one short line of foreign words, without anything that could be a secret."""
+    line = " ".join(text.split())
+    line = re.sub(r"https?://\S+", lambda url: _without_secrets(url.group()), line)
+    line = _SECRETS.sub("…", line)
+    line = "".join(character for character in line if character.isprintable())
+    return line.rstrip(".")[:300]
+
+
+def _without_secrets(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+    except ValueError:
+        return "…"
+
+
+def endpoint_name(endpoint_url: str | None) -> str:
+    """Name an endpoint for people: without a password that its URL may hold."""
+    return _without_secrets(endpoint_url) if endpoint_url else "Amazon S3"

@@ -1,0 +1,98 @@
+"""What longshore asks of a Docker engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from longshore.core.digests import Digest
+from longshore.core.images import Step
+
+ImageStore = Literal["graphdriver", "containerd"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself."""
+
+    version: str
+    api_version: str
+    image_store: ImageStore
+    platform: str
+    """As keys write it: `linux-amd64`, `linux-arm64-v8`, …"""
+    storage_driver: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """One image that the engine holds."""
+
+    id: Digest
+    """The config's digest on a graphdriver store, the manifest's or index's on a containerd one."""
+    tags: tuple[str, ...]
+    parent: Digest | None
+    diff_ids: tuple[Digest, ...]
+    size_bytes: int
+
+
+class Engine(ABC):
+    """A Docker engine.
+
+    All methods raise `EngineUnavailable` if it cannot be reached, and `EngineError` if it fails.
+    They may be called concurrently.
+    """
+
+    @abstractmethod
+    async def info(self) -> EngineInfo:
+        """Ask what the engine is."""
+
+    @abstractmethod
+    async def inspect(self, name: str) -> EngineImage | None:
+        """Look up an image by reference or id; `None` if the engine has none of that name."""
+
+    @abstractmethod
+    async def history(self, name: str) -> tuple[Step, ...]:
+        """List what the build steps of an image did, base first."""
+
+    @abstractmethod
+    async def image_ids(self) -> frozenset[Digest]:
+        """List the ids of all images, intermediate ones included."""
+
+    @abstractmethod
+    def save(self, ids: Sequence[Digest]) -> AsyncGenerator[bytes, None]:
+        """Stream the archive of images, in blocks of a few MiB.
+
+        Leaving the iteration early ends the engine's work on it.
+        """
+
+    @abstractmethod
+    async def load(
+        self, archive: AsyncIterator[bytes], progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Load an archive.
+
+        An exception of `archive` breaks the stream off before its end, so that the engine
+        discards what it got, and is raised here.
+
+        Args:
+            progress: called with bytes of layers that the engine has unpacked, as it reports them.
+
+        Raises:
+            LayerVanished: a layer that was not sent is not there (any more).
+            EngineError: the engine refused the archive, said so in its answer, or broke off.
+        """
+
+    @abstractmethod
+    async def tag(self, image_id: Digest, tag: str) -> None:
+        """Give an image a tag, taking it from the image that has it."""
+
+    @abstractmethod
+    async def remove(self, image_id: Digest) -> None:
+        """Remove an image, not its parents. One that is not there counts as removed."""
+
+    async def close(self) -> None:
+        """Release connections."""
+        return

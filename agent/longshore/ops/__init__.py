@@ -1,0 +1,1 @@
+"""The use cases: each module reads from top to bottom."""

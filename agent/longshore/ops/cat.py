@@ -1,0 +1,68 @@
+"""Write what is cached of a service as a plain archive, so that the cache can always be left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from longshore.core.load_plan import plan_load
+from longshore.core.recipe import Recipe
+from longshore.errors import CorruptData, NotCached
+from longshore.ops.finding import find_cached
+from longshore.ops.reachable import Reading
+from longshore.ops.rebuilding import build_archive
+from longshore.ops.report import Report
+from longshore.ops.side_by_side import side_by_side
+from longshore.ops.streams import one_ahead
+
+_RECIPES_AT_ONCE = 16
+
+
+async def cat_service(
+    reading: Reading,
+    service: str,
+    platform: str | None,
+    *,
+    window_bytes: int,
+    report: Report,
+) -> AsyncGenerator[bytes, None]:
+    """Stream the archive of all images that are cached of a service, as `docker save` would.
+
+    It holds every layer, every config, the tags, and which image was built on which. Any
+    `docker load` takes it. Nothing is yielded before all documents have been read and checked; a
+    layer that turns out damaged breaks the archive off before its end-of-archive marker.
+
+    Args:
+        platform: as keys write it; `None` if the service is cached for one only.
+        window_bytes: how much to read ahead, as stored.
+
+    Raises:
+        NotCached: there is nothing usable; the message names what there is.
+        UsageError: there are several platforms, and none was named.
+        CorruptData: an object is missing or damaged; the message names it.
+        StoreError: the store failed.
+    """
+    hit = await find_cached(reading, service, platform)
+    entry = hit.entry
+    if not entry.images:
+        raise NotCached(f"{hit.url} holds no image, but a {entry.kind}")
+    plan = plan_load(entry, ())
+    refs = entry.recipe_refs()
+    if lacking := [blob for blob in plan.blobs if blob not in refs]:
+        raise CorruptData(f"{hit.url} does not keep the layer {lacking[0]}")
+    recipes: list[Recipe] = await side_by_side(
+        reading.read_recipe, [refs[blob] for blob in plan.blobs], at_once=_RECIPES_AT_ONCE
+    )
+    report.begin("reading", sum(recipe.stored_bytes for recipe in recipes))
+    archive = build_archive(
+        reading.store,
+        reading.project,
+        files=plan.files,
+        recipes=recipes,
+        window_bytes=window_bytes,
+        fetched=report.advance,
+    )
+    async with contextlib.aclosing(one_ahead(archive)) as blocks:
+        async for block in blocks:
+            yield block
+    report.end()

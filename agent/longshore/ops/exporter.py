@@ -1,0 +1,297 @@
+"""Export: take the images of services out of the engine, and store what the bucket lacks.
+
+The order of writes is packs, recipes, entries, and never another: an export that dies anywhere
+leaves objects that nothing refers to, and every earlier entry as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from longshore.core.digests import Digest, hex_of, short
+from longshore.core.entry import EngineFacts, Entry, Figures, Source, encode_entry
+from longshore.core.envelope import Envelope, seal
+from longshore.core.export_plan import describe_images, plan_save
+from longshore.core.ids import new_id
+from longshore.core.keys import Ref, entry_key, segment
+from longshore.core.recipe import Recipe, encode_recipe
+from longshore.core.services import Service
+from longshore.core.sorting import ArchiveSorter
+from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.errors import EngineError, NotBuilt, StoreError
+from longshore.ops.packing import PackWriter
+from longshore.ops.reachable import (
+    MAX_AGE_OF_BASIS,
+    Reachable,
+    Reading,
+    find_reachable,
+    reach_others,
+)
+from longshore.ops.report import Report
+from longshore.ops.saving import save_blobs
+from longshore.ops.tasks import side_by_side
+
+MAX_CHAIN = 1000  # parents of one image; the engines stop at 125 layers, but not at empty steps
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """How an export runs; the defaults live in `config.py`."""
+
+    level: int
+    concurrency: int
+    agent: str
+    source: Source
+    random: Callable[[int], bytes]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedLayer:
+    """One layer of an exported service."""
+
+    diff_id: Digest
+    size_bytes: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedService:
+    """What became of one service."""
+
+    service: str
+    entry: str
+    unchanged: bool
+    images: tuple[EngineImage, ...]
+    layers: tuple[ExportedLayer, ...]
+
+
+@dataclass(slots=True)
+class ExportResult:
+    """What an export did."""
+
+    services: list[ExportedService] = field(default_factory=list)
+    uploaded_bytes: int = 0
+    saved_images: int = 0
+    """Images that the engine was asked to save; 0 if nothing was needed from it."""
+    seconds: float = 0.0
+
+
+async def export_services(
+    engine: Engine,
+    reading: Reading,
+    services: Sequence[Service],
+    settings: ExportSettings,
+    report: Report,
+) -> ExportResult:
+    """Export services into the first of the scopes that `reading` may read.
+
+    A service whose image was not built is reported and left out. Any other failure ends the
+    export, and leaves the cache as it was.
+
+    Raises:
+        EngineError: the engine failed, or its archive is not what it promised.
+        StoreError: the store failed.
+    """
+    return await _Export(engine, reading, settings, report).run(services)
+
+
+class _Export:
+    def __init__(
+        self, engine: Engine, reading: Reading, settings: ExportSettings, report: Report
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._settings = settings
+        self._report = report
+        self._result = ExportResult()
+        self._scope = reading.scopes[0]
+
+    async def run(self, services: Sequence[Service]) -> ExportResult:
+        started = self._settings.clock()
+        info = await self._engine.info()
+        chains = await self._find_images(services)
+        if chains:
+            await self._export(info, chains, started)
+        self._result.seconds = self._settings.clock() - started
+        return self._result
+
+    async def _export(
+        self, info: EngineInfo, chains: dict[str, list[EngineImage]], started: float
+    ) -> None:
+        # Before the first listing: whatever is relied on was live at this moment or later.
+        basis = await self._reading.store.now()
+        reachable = await find_reachable(self._reading, list(chains), info.platform, self._report)
+        before = frozenset(reachable.blobs)
+        await self._store_missing(chains, reachable, basis)
+        for service, chain in chains.items():
+            new = new_in(chain, before)
+            layers = tuple(
+                ExportedLayer(diff_id, reachable.blobs[diff_id][1].size_bytes, diff_id in new)
+                for diff_id in dict.fromkeys(d for image in chain for d in image.diff_ids)
+            )
+            contents = describe_images(
+                chain,
+                reachable.documents,
+                {d: (ref, recipe.size_bytes) for d, (ref, recipe) in reachable.blobs.items()},
+            )
+            earlier = reachable.newest.get((self._scope, service))
+            entry = Entry(
+                kind="image",
+                project=self._reading.project,
+                scope=self._scope,
+                service=service,
+                platform=info.platform,
+                id=await self._next_id(reachable.newest_ids.get(segment(service))),
+                basis=basis,
+                agent=self._settings.agent,
+                engine=EngineFacts(info.version, info.image_store),
+                documents=contents.documents,
+                media_types=contents.media_types,
+                images=contents.images,
+                blobs=contents.blobs,
+                refs=contents.refs,
+                source=self._settings.source,
+                figures=Figures(
+                    image_bytes=sum(layer.size_bytes for layer in layers),
+                    uploaded_bytes=self._result.uploaded_bytes,
+                    new_blobs=len(new),
+                    seconds=self._settings.clock() - started,
+                ),
+            )
+            await self._publish(entry)
+            self._result.services.append(
+                ExportedService(
+                    service=service,
+                    entry=entry.id,
+                    unchanged=earlier is not None and earlier.images == entry.images,
+                    images=tuple(chain),
+                    layers=layers,
+                )
+            )
+
+    async def _find_images(self, services: Sequence[Service]) -> dict[str, list[EngineImage]]:
+        chains: dict[str, list[EngineImage]] = {}
+        for service in services:
+            chain: dict[Digest, EngineImage] = {}
+            for reference in service.images:
+                image = await self._engine.inspect(reference.familiar)
+                if image is None:
+                    self._report.warn(
+                        NotBuilt(
+                            f"{service.name}: there is no image {reference.familiar};"
+                            " build it before the export"
+                        )
+                    )
+                    if not chain:
+                        break  # without its first image a service is nothing
+                    continue
+                await self._walk(service.name, image, chain)
+            if chain:
+                chains[service.name] = list(chain.values())
+        return chains
+
+    async def _walk(
+        self, service: str, image: EngineImage, chain: dict[Digest, EngineImage]
+    ) -> None:
+        """Add an image and its parents, down to the base image."""
+        if not image.diff_ids:
+            self._report.warn(
+                NotBuilt(f"{service}: the image {short(image.id)} has no layers; nothing to cache")
+            )
+            return
+        following: EngineImage | None = image
+        while following is not None and following.id not in chain and len(chain) < MAX_CHAIN:
+            if not following.diff_ids:
+                self._report.line(
+                    f"{service}: {short(following.id)} has no layers yet, which no engine can save;"
+                    " it is left out"
+                )
+                return
+            chain[following.id] = following
+            parent = following.parent
+            following = None if parent is None else await self._engine.inspect(parent)
+
+    async def _store_missing(
+        self, chains: dict[str, list[EngineImage]], reachable: Reachable, basis: datetime
+    ) -> None:
+        """Take from the engine what the scopes lack, and store packs, then recipes."""
+        images = [image for chain in chains.values() for image in chain]
+        plan = plan_save(images, reachable.blobs.keys(), reachable.documents.keys())
+        if plan.images:
+            await reach_others(self._reading, reachable, self._report)
+            plan = plan_save(images, reachable.blobs.keys(), reachable.documents.keys())
+        if not plan.images:
+            return
+        self._result.saved_images = len(plan.images)
+        sorter = ArchiveSorter(
+            blobs=plan.blobs, documents=plan.documents, known=reachable.chunks.keys()
+        )
+        now = await self._reading.store.now()
+
+        def sent(size_bytes: int) -> None:
+            self._result.uploaded_bytes += size_bytes
+
+        total = sum(max(image.size_bytes for image in chain) for chain in chains.values())
+        self._report.begin("saving", total)
+        async with PackWriter(
+            self._reading.store,
+            project=self._reading.project,
+            scope=self._scope,
+            make_id=lambda: new_id(now, self._settings.random(10)),
+            concurrency=self._settings.concurrency,
+            sent=sent,
+        ) as packs:
+            recipes = await save_blobs(
+                self._engine.save(plan.images),
+                sorter,
+                packs,
+                known=reachable.chunks,
+                level=self._settings.level,
+                report=self._report,
+            )
+            await packs.finish()
+        self._report.end()
+        reachable.documents.update(sorter.documents)
+        missing = plan.documents - sorter.documents.keys()
+        missing |= plan.blobs - {recipe.digest for recipe in recipes}
+        if missing:
+            raise EngineError(
+                f"the engine's archive lacks {len(missing)} of the layers and configs of its"
+                f" images, first {sorted(missing)[0]}; was an image removed meanwhile?"
+            )
+        new = [r for r in recipes if r.digest in plan.blobs and r.digest not in reachable.blobs]
+        async with side_by_side() as group:
+            for recipe in {recipe.digest: recipe for recipe in new}.values():
+                identifier = new_id(now, self._settings.random(10))
+                ref = Ref(self._scope, f"{hex_of(recipe.digest)}.{identifier}")
+                reachable.blobs[recipe.digest] = (ref, recipe)
+                group.create_task(self._put_recipe(ref, recipe))
+
+    async def _put_recipe(self, ref: Ref, recipe: Recipe) -> None:
+        data = await asyncio.to_thread(encode_recipe, recipe)
+        await self._reading.store.put(ref.key(self._reading.project), data)
+        self._result.uploaded_bytes += len(data)
+
+    async def _next_id(self, newest: str | None) -> str:
+        now = await self._reading.store.now()
+        return new_id(now, self._settings.random(10), after=newest)
+
+    async def _publish(self, entry: Entry) -> None:
+        if await self._reading.store.now() - entry.basis > MAX_AGE_OF_BASIS:
+            raise StoreError(
+                f"{entry.service}: this export began more than 12 hours ago, so prune may have"
+                " removed parts that it relies on; it is not published, export again"
+            )
+        data = seal(Envelope(await asyncio.to_thread(encode_entry, entry)))
+        key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
+        await self._reading.store.put(key, data)
+        self._result.uploaded_bytes += len(data)
+
+
+def new_in(chain: Sequence[EngineImage], before: frozenset[Digest]) -> frozenset[Digest]:
+    """Tell which layers of images were not reachable before the export."""
+    return frozenset(d for image in chain for d in image.diff_ids) - before

@@ -1,0 +1,221 @@
+"""What is in the cache, one line an entry; `showing.py` tells everything about one of them.
+
+Nothing here reads packs. Documents of other scopes are looked at, too, and never used for more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from longshore.core.entry import Kind
+from longshore.core.history import printable
+from longshore.core.keys import Ref, name_of, parse_entry_key, scopes_prefix, segment
+from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached
+from longshore.ops.reachable import FoundEntry, Reading
+from longshore.ops.showing import (
+    ShownEntry,
+    ShownImage,
+    ShownLayer,
+    ShownPack,
+    ShownStep,
+    show_service,
+)
+from longshore.ops.side_by_side import side_by_side
+
+__all__ = [
+    "ListedEntry",
+    "ShownEntry",
+    "ShownImage",
+    "ShownLayer",
+    "ShownPack",
+    "ShownStep",
+    "list_entries",
+    "show_service",
+]
+
+_READ_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEntry:
+    """The newest entry of one service and platform in one scope.
+
+    Attributes:
+        service: empty, as `platform` and `id`, if the whole scope could not be listed.
+        kind: `None` if the entry could not be read, like all that only it can tell.
+        stored_at: the store's time.
+        image_bytes: its distinct layers, as the engine keeps them.
+        stored_bytes: their chunks, as stored; `None` if a recipe could not be read. What several
+            layers or entries share counts for each.
+        tags: of the service image.
+        older: further entries of this scope, service and platform.
+        problem: why the entry, or what it needs, could not be read.
+    """
+
+    scope: str
+    service: str
+    platform: str
+    id: str
+    kind: Kind | None = None
+    stored_at: datetime | None = None
+    age: timedelta | None = None
+    image_bytes: int | None = None
+    stored_bytes: int | None = None
+    images: int = 0
+    layers: int = 0
+    tags: tuple[str, ...] = ()
+    revision: str | None = None
+    branch: str | None = None
+    job_url: str | None = None
+    older: int = 0
+    problem: str | None = None
+
+
+async def list_entries(
+    reading: Reading, *, all_scopes: bool, platform: str | None
+) -> list[ListedEntry]:
+    """List the newest entry of every scope, service and platform.
+
+    Own and fallback scopes come first, in their order. What cannot be read is listed with its
+    problem: a damaged entry, one of a newer longshore, a scope of others that is refused.
+
+    Args:
+        all_scopes: list whatever scopes there are, not only those that a build would read.
+        platform: list entries for this one only, as keys write it.
+
+    Raises:
+        StoreError: the store failed, or refuses a scope that a build would read.
+    """
+    looking = replace(reading, any_scope=True)
+    found = await side_by_side(
+        lambda scope: _list_scope(looking, scope, platform),
+        [segment(scope) for scope in reading.scopes],
+        at_once=_READ_AT_ONCE,
+    )
+    refused: list[ListedEntry] = []
+    if all_scopes:
+        found += await _list_others(looking, platform, refused)
+    now = await reading.store.now()
+
+    async def read(one: _Found) -> tuple[ListedEntry, frozenset[Ref]]:
+        return await _read(looking, one, now)
+
+    listed = await side_by_side(
+        read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE
+    )
+    refs = list({ref for _, needed in listed for ref in needed})
+    weights = await side_by_side(lambda ref: _weigh(looking, ref), refs, at_once=_READ_AT_ONCE)
+    known = dict(zip(refs, weights, strict=True))
+    return [*(_with_weight(entry, needed, known) for entry, needed in listed), *refused]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    entry: FoundEntry
+    older: int
+
+
+async def _list_others(
+    reading: Reading, platform: str | None, refused: list[ListedEntry]
+) -> list[list[_Found]]:
+    own = {segment(scope) for scope in reading.scopes}
+    folders: list[str] = []
+    try:
+        folders += [
+            folder
+            async for folder in reading.store.list_folders(scopes_prefix(reading.project))
+            if folder not in own and _name(folder) is not None
+        ]
+    except AccessDenied as error:
+        refused.append(ListedEntry("", "", "", "", problem=f"other scopes: {error}"))
+
+    async def one(folder: str) -> list[_Found]:
+        try:
+            return await _list_scope(reading, folder, platform)
+        except AccessDenied as error:
+            refused.append(ListedEntry(_name(folder) or "", "", "", "", problem=str(error)))
+            return []
+
+    return await side_by_side(one, sorted(folders), at_once=_READ_AT_ONCE)
+
+
+async def _list_scope(reading: Reading, folder: str, platform: str | None) -> list[_Found]:
+    newest: dict[tuple[str, str], FoundEntry] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    async for info in reading.store.list(f"{scopes_prefix(reading.project)}{folder}/entries/"):
+        key = parse_entry_key(info.key)
+        if key is None or (platform and key.platform != segment(platform)):
+            continue
+        place = (key.service, key.platform)
+        counts[place] += 1
+        if place not in newest or newest[place].key.id < key.id:
+            newest[place] = FoundEntry(key, info)
+    return [_Found(newest[place], counts[place] - 1) for place in sorted(newest)]
+
+
+async def _read(
+    reading: Reading, found: _Found, now: datetime
+) -> tuple[ListedEntry, frozenset[Ref]]:
+    """Read an entry. Returns also the recipes that it needs, whose weight is not known yet."""
+    key, info = found.entry.key, found.entry.info
+    listed = ListedEntry(
+        scope=_name(key.scope) or key.scope,
+        service=_name(key.service) or key.service,
+        platform=_name(key.platform) or key.platform,
+        id=key.id,
+        stored_at=info.modified_at,
+        age=max(now - info.modified_at, timedelta()),
+        older=found.older,
+    )
+    try:
+        entry = await reading.read_entry(found.entry)
+    except (CorruptData, NotCached, AccessDenied) as error:
+        return replace(listed, problem=str(error)), frozenset()
+    listed = replace(
+        listed,
+        scope=printable(entry.scope),
+        service=printable(entry.service),
+        kind=entry.kind,
+        image_bytes=sum(blob.size for blob in entry.blobs),
+        images=len(entry.images),
+        layers=len(entry.blobs),
+        tags=tuple(entry.images[0].tags) if entry.images else (),
+        revision=_shown(entry.source.revision),
+        branch=_shown(entry.source.branch),
+        job_url=_shown(entry.source.job_url),
+    )
+    return listed, frozenset(entry.recipe_refs().values())
+
+
+async def _weigh(reading: Reading, ref: Ref) -> int | LongshoreError:
+    try:
+        return (await reading.read_recipe(ref)).stored_bytes
+    except (CorruptData, NotCached, AccessDenied) as error:
+        return error
+
+
+def _with_weight(
+    listed: ListedEntry, refs: frozenset[Ref], weights: Mapping[Ref, int | LongshoreError]
+) -> ListedEntry:
+    total = 0
+    for ref in sorted(refs):
+        weight = weights[ref]
+        if isinstance(weight, LongshoreError):
+            return replace(listed, problem=str(weight))
+        total += weight
+    return listed if listed.kind is None else replace(listed, stored_bytes=total)
+
+
+def _name(written: str) -> str | None:
+    """Read a key's segment as a name; `None` if longshore did not write it."""
+    try:
+        return printable(name_of(written))
+    except CorruptData:
+        return None
+
+
+def _shown(text: str | None) -> str | None:
+    return printable(text) if text else None

@@ -1,0 +1,121 @@
+"""From the engine's archive to packs: a pipeline in which every stage is bounded.
+
+    engine → block → sort, hash, cut (a thread) → compress (threads) → place, upload (asyncio)
+
+The archive is read one block ahead. Chunks are compressed in batches, as many at once as there are
+cores, and placed in the order in which they were cut, headers behind the contents of their layer,
+so that a reader finds in a row what it needs in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from longshore.core import codec
+from longshore.core.cutting import HEADERS, BlobFacts, Cut
+from longshore.core.recipe import Chunk, Recipe
+from longshore.core.sorting import ArchiveSorter, BlobDone
+from longshore.ops.packing import PackWriter
+from longshore.ops.report import Report
+from longshore.ops.streams import one_ahead
+from longshore.ops.tasks import side_by_side
+
+MAX_WORKERS = 4  # at level 3 they outrun any engine, and each holds a batch in memory
+_BATCH_BYTES = 2 << 20
+_MAX_HELD_BYTES = 8 << 20  # of compressed headers that wait for the end of their layer
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Chunks that are compressed together, or the end of a blob."""
+
+    cuts: list[Cut] = field(default_factory=list)
+    plain_bytes: int = 0
+    ends_blob: bool = False
+    stored: asyncio.Future[list[bytes]] | None = None
+
+
+async def save_blobs(
+    archive: AsyncGenerator[bytes, None],
+    sorter: ArchiveSorter,
+    packs: PackWriter,
+    *,
+    known: Mapping[bytes, Chunk],
+    level: int,
+    report: Report,
+) -> list[Recipe]:
+    """Store the chunks that an archive's wanted blobs are made of.
+
+    Returns:
+        The recipe of each blob that passed. The packs they name are stored once
+        `packs.finish()` has returned.
+
+    Raises:
+        EngineError: the archive is broken or cut short. What was placed stays unreferenced.
+    """
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    new: dict[bytes, Chunk] = {}
+    done: list[BlobFacts] = []
+    queue: asyncio.Queue[_Batch | None] = asyncio.Queue(maxsize=workers + 1)
+    with ThreadPoolExecutor(workers, "compress") as pool:
+
+        async def hand_over(batch: _Batch) -> None:
+            loop = asyncio.get_running_loop()
+            batch.stored = loop.run_in_executor(pool, _compress, batch.cuts, level)
+            await queue.put(batch)
+
+        async def cut() -> None:
+            batch = _Batch()
+            async for block in one_ahead(archive):
+                for item in await asyncio.to_thread(sorter.feed, block):
+                    if isinstance(item, BlobDone):
+                        batch.ends_blob = True
+                        done.append(item.facts)
+                    else:
+                        batch.cuts.append(item)
+                        batch.plain_bytes += len(item.data)
+                    if batch.ends_blob or batch.plain_bytes >= _BATCH_BYTES:
+                        await hand_over(batch)
+                        batch = _Batch()
+                report.advance(len(block))
+            sorter.finish()
+            await queue.put(None)
+
+        async def place() -> None:
+            async def add(cut: Cut, stored: bytes) -> None:
+                pack, offset = await packs.add(stored)
+                new[cut.id] = Chunk(cut.id, len(cut.data), pack, offset, len(stored))
+
+            held: list[tuple[Cut, bytes]] = []
+            while (batch := await queue.get()) is not None:
+                assert batch.stored is not None
+                for one, stored in zip(batch.cuts, await batch.stored, strict=True):
+                    if one.stream == HEADERS:
+                        held.append((one, stored))
+                    else:
+                        await add(one, stored)
+                if batch.ends_blob or sum(len(stored) for _, stored in held) > _MAX_HELD_BYTES:
+                    for one, stored in held:
+                        await add(one, stored)
+                    held.clear()
+
+        async with side_by_side() as group:
+            group.create_task(cut())
+            group.create_task(place())
+    return [_recipe(facts, new, known) for facts in done]
+
+
+def _compress(cuts: list[Cut], level: int) -> list[bytes]:
+    return [codec.compress(cut.data, level) for cut in cuts]
+
+
+def _recipe(facts: BlobFacts, new: Mapping[bytes, Chunk], known: Mapping[bytes, Chunk]) -> Recipe:
+    streams = tuple(
+        tuple(new[chunk] if chunk in new else known[chunk] for chunk in stream)
+        for stream in facts.streams
+    )
+    return Recipe(facts.digest, facts.size_bytes, facts.method, streams)

@@ -1,0 +1,272 @@
+"""Everything about what a build of one service would load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from longshore.core.digests import Digest
+from longshore.core.entry import Entry, Image, Kind
+from longshore.core.history import command_of, created_at, layers_of, printable
+from longshore.core.keys import Ref, entry_key, segment
+from longshore.core.recipe import Recipe
+from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached, ObjectMissing
+from longshore.ops.finding import cached_entries, find_cached
+from longshore.ops.reachable import Reading
+from longshore.ops.side_by_side import side_by_side
+
+_READ_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStep:
+    """One build step of an image.
+
+    Attributes:
+        diff_id: of the layer that it made; `None` if it made none.
+        size_bytes: of that layer.
+    """
+
+    command: str
+    created_at: datetime | None
+    diff_id: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownImage:
+    """One image of an entry.
+
+    Attributes:
+        id: as the engine names it that was exported.
+        created_at: when its last step was done.
+        command: its last step.
+        steps: all of them, base first; only of images that no other in the entry was built on.
+        layers: how many it has.
+    """
+
+    id: str
+    config_digest: str
+    tags: tuple[str, ...]
+    parent: str | None
+    created_at: datetime | None
+    command: str | None
+    steps: tuple[ShownStep, ...]
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPack:
+    """What a layer has in one pack."""
+
+    scope: str
+    id: str
+    chunks: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLayer:
+    """One layer of an entry.
+
+    Attributes:
+        diff_id: of the layer's plain tar; `digest` is that of the blob which is kept.
+        method: how it is stored, `tar` or `raw`; `None` if its recipe could not be read.
+        chunks: how many it is made of.
+        recipe_scope: in which scope its recipe lies; `None` if the layer is not kept.
+        packs: where its chunks lie, in the order of first use.
+        shared_with: other services whose newest entry has the layer, too.
+        problem: why its recipe could not be read.
+    """
+
+    diff_id: str
+    digest: str
+    size_bytes: int
+    stored_bytes: int | None
+    method: str | None
+    chunks: int
+    recipe_scope: str | None
+    packs: tuple[ShownPack, ...]
+    shared_with: tuple[str, ...]
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """Everything about what a build of one service would load.
+
+    Attributes:
+        images: the service's own first, then stages and parents.
+        layers: each once, in the order in which the images need them, base first.
+        stored_bytes: of all layers; `None` if a recipe could not be read.
+        uploaded_bytes: what the export that wrote the entry sent, for all its services.
+        export_seconds: how long it took.
+    """
+
+    service: str
+    scope: str
+    platform: str
+    id: str
+    kind: Kind
+    url: str
+    stored_at: datetime
+    age: timedelta
+    agent: str
+    engine_version: str
+    image_store: str
+    revision: str | None
+    branch: str | None
+    job_url: str | None
+    image_bytes: int
+    stored_bytes: int | None
+    uploaded_bytes: int
+    new_layers: int
+    export_seconds: float
+    images: tuple[ShownImage, ...]
+    layers: tuple[ShownLayer, ...]
+
+
+async def show_service(reading: Reading, service: str, platform: str | None) -> ShownEntry:
+    """Tell what a build of a service would load, without reading any of it.
+
+    Args:
+        platform: as keys write it; `None` if the service is cached for one only.
+
+    Raises:
+        NotCached: there is nothing usable; the message names what there is.
+        UsageError: there are several platforms, and none was named.
+        CorruptData: the entry is damaged.
+        StoreError: the store failed.
+    """
+    hit = await find_cached(reading, service, platform)
+    entry = hit.entry
+    stored_at = await _stored_at(reading, entry)
+    recipes = await _recipes(reading, entry)
+    owners = await _owners(reading, entry)
+    layers = tuple(_layers(entry, recipes, owners))
+    weights = [layer.stored_bytes for layer in layers]
+    return ShownEntry(
+        service=printable(entry.service),
+        scope=printable(entry.scope),
+        platform=printable(entry.platform),
+        id=entry.id,
+        kind=entry.kind,
+        url=hit.url,
+        stored_at=stored_at,
+        age=hit.age,
+        agent=entry.agent,
+        engine_version=entry.engine.version,
+        image_store=entry.engine.image_store,
+        revision=_shown(entry.source.revision),
+        branch=_shown(entry.source.branch),
+        job_url=_shown(entry.source.job_url),
+        image_bytes=sum(blob.size for blob in entry.blobs),
+        stored_bytes=None if None in weights else sum(weight or 0 for weight in weights),
+        uploaded_bytes=entry.figures.uploaded_bytes,
+        new_layers=entry.figures.new_blobs,
+        export_seconds=entry.figures.seconds,
+        images=tuple(_image(entry, image) for image in entry.images),
+        layers=layers,
+    )
+
+
+async def _stored_at(reading: Reading, entry: Entry) -> datetime:
+    key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
+    info = await reading.store.head(key)
+    if info is None:
+        raise ObjectMissing(f"{reading.store.url(key)} was removed meanwhile")
+    return info.modified_at
+
+
+async def _recipes(reading: Reading, entry: Entry) -> dict[Ref, Recipe | LongshoreError]:
+    refs = list(dict.fromkeys(entry.recipe_refs().values()))
+
+    async def read(ref: Ref) -> Recipe | LongshoreError:
+        try:
+            return await reading.read_recipe(ref)
+        except (CorruptData, NotCached, AccessDenied) as error:
+            return error
+
+    return dict(zip(refs, await side_by_side(read, refs, at_once=_READ_AT_ONCE), strict=True))
+
+
+async def _owners(reading: Reading, entry: Entry) -> dict[str, set[str]]:
+    """Tell which other services have each blob."""
+    owners: dict[str, set[str]] = {}
+    for other in await cached_entries(reading):
+        if segment(other.service) != segment(entry.service):
+            for blob in other.blobs:
+                owners.setdefault(blob.digest, set()).add(printable(other.service))
+    return owners
+
+
+def _layers(
+    entry: Entry,
+    recipes: Mapping[Ref, Recipe | LongshoreError],
+    owners: Mapping[str, set[str]],
+) -> Iterator[ShownLayer]:
+    refs = entry.recipe_refs()
+    diff_ids = {
+        digest: diff_id
+        for image in entry.images
+        for digest, diff_id in zip(image.layers, image.diff_ids, strict=True)
+    }
+    for blob in entry.blobs:
+        ref = refs.get(Digest(blob.digest))
+        recipe = recipes[ref] if ref else None
+        readable = recipe if isinstance(recipe, Recipe) else None
+        yield ShownLayer(
+            diff_id=diff_ids.get(blob.digest, blob.digest),
+            digest=blob.digest,
+            size_bytes=blob.size,
+            stored_bytes=readable.stored_bytes if readable else (None if ref else 0),
+            method=readable.method if readable else None,
+            chunks=sum(len(stream) for stream in readable.streams) if readable else 0,
+            recipe_scope=printable(ref.scope) if ref else None,
+            packs=tuple(_packs(readable)) if readable else (),
+            shared_with=tuple(sorted(owners.get(blob.digest, ()))),
+            problem=str(recipe) if isinstance(recipe, LongshoreError) else None,
+        )
+
+
+def _packs(recipe: Recipe) -> Iterator[ShownPack]:
+    for pack in recipe.packs:
+        weights = [
+            chunk.stored_bytes
+            for stream in recipe.streams
+            for chunk in stream
+            if chunk.pack == pack
+        ]
+        yield ShownPack(printable(pack.scope), pack.id, len(weights), sum(weights))
+
+
+def _image(entry: Entry, image: Image) -> ShownImage:
+    history = entry.config(image).history
+    sizes = {blob.digest: blob.size for blob in entry.blobs}
+    weights = dict(zip(image.diff_ids, (sizes[layer] for layer in image.layers), strict=True))
+    made = layers_of(history, [Digest(diff_id) for diff_id in image.diff_ids])
+    steps = tuple(
+        ShownStep(
+            command=command_of(step),
+            created_at=created_at(step),
+            diff_id=layer,
+            size_bytes=weights[layer] if layer else None,
+        )
+        for step, layer in zip(history, made, strict=True)
+    )
+    is_parent = any(other.parent == image.id for other in entry.images)
+    return ShownImage(
+        id=image.id,
+        config_digest=image.config,
+        tags=tuple(image.tags),
+        parent=image.parent,
+        created_at=steps[-1].created_at if steps else None,
+        command=steps[-1].command if steps else None,
+        steps=() if is_parent else steps,
+        layers=len(image.diff_ids),
+    )
+
+
+def _shown(text: str | None) -> str | None:
+    return printable(text) if text else None

@@ -1,0 +1,22 @@
+"""Work on a block while the next one is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+
+async def one_ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Pass blocks on, with the next one being made meanwhile; closes `blocks` in the end."""
+    async with contextlib.aclosing(blocks):
+        ahead = asyncio.ensure_future(anext(blocks, None))
+        try:
+            while (block := await ahead) is not None:
+                ahead = asyncio.ensure_future(anext(blocks, None))
+                yield block
+        finally:
+            if not ahead.done():
+                ahead.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await ahead

@@ -1,0 +1,33 @@
+"""Run things side by side, and fail with one error, not with a group of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from longshore.errors import LongshoreError
+
+
+@contextlib.asynccontextmanager
+async def side_by_side() -> AsyncGenerator[asyncio.TaskGroup, None]:
+    """Open a task group; the first error ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise single(errors) from errors
+
+
+def single(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Choose the error to tell of several: a bug first, else the one with the highest exit code."""
+    found = list(_leaves(errors))
+    bugs = [error for error in found if not isinstance(error, LongshoreError)]
+    known = [error for error in found if isinstance(error, LongshoreError)]
+    return bugs[0] if bugs else max(known, key=lambda error: error.exit_code)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]

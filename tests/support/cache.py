@@ -1,0 +1,95 @@
+"""Export and import as a build would, from tests."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from longshore.core.entry import Source
+from longshore.core.references import ImageReference
+from longshore.core.service import Service
+from longshore.engine.contract import Engine
+from longshore.engine.docker import DockerEngine
+from longshore.errors import LongshoreError
+from longshore.ops.exporter import ExportResult, ExportSettings, export_services
+from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.reachable import Reading
+from longshore.ops.report import Report
+from longshore.store.contract import Store
+
+PROJECT = "shop"
+
+
+@dataclass
+class Notes(Report):
+    """A report that keeps what it was told."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[LongshoreError] = field(default_factory=list)
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, error: LongshoreError, text: str | None = None) -> None:
+        self.warnings.append(error)
+
+
+def service(name: str, *images: str) -> Service:
+    """Describe a service by the references of its images."""
+    return Service(name=name, images=tuple(ImageReference.parse(image) for image in images))
+
+
+def reading(store: Store, *scopes: str) -> Reading:
+    """Read a project's scopes, `main` unless others are named."""
+    return Reading(store, PROJECT, scopes or ("main",))
+
+
+async def export(
+    engine: Engine | str,
+    store: Store,
+    services: Sequence[Service],
+    *,
+    scopes: Sequence[str] = ("main",),
+    notes: Report | None = None,
+    level: int = 1,
+) -> ExportResult:
+    """Export from an engine, or from the one at an address."""
+    settings = ExportSettings(
+        level=level,
+        concurrency=4,
+        agent="test",
+        source=Source(),
+        random=os.urandom,
+        clock=time.monotonic,
+    )
+    found = DockerEngine(engine) if isinstance(engine, str) else engine
+    try:
+        return await export_services(
+            found, reading(store, *scopes), services, settings, notes or Notes()
+        )
+    finally:
+        if isinstance(engine, str):
+            await found.close()
+
+
+async def import_(
+    engine: Engine | str,
+    store: Store,
+    services: Sequence[Service],
+    *,
+    scopes: Sequence[str] = ("main",),
+    notes: Report | None = None,
+    window_bytes: int = 32 << 20,
+) -> ImportResult:
+    """Import into an engine, or into the one at an address."""
+    settings = ImportSettings(window_bytes=window_bytes, clock=time.monotonic)
+    found = DockerEngine(engine) if isinstance(engine, str) else engine
+    try:
+        return await import_services(
+            found, reading(store, *scopes), services, settings, notes or Notes()
+        )
+    finally:
+        if isinstance(engine, str):
+            await found.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -24,6 +25,8 @@ import boto3
 from botocore.config import Config
 
 START_SECONDS = 30.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 ROLE_ARN = "arn:aws:iam::123456789012:role/builder"
 
 
@@ -122,7 +125,8 @@ def find_weed() -> Path | None:
 class SeaweedFS:
     """One server on free ports of the loopback interface, with its data in a temporary folder.
 
-    It is killed when the `with` block ends: asked to stop, it would take half a minute.
+    It is killed when the `with` block ends: asked to stop, it would take half a minute. It is
+    killed too when the thread that started it dies, so that killed tests leave no server behind.
     """
 
     admin = ADMIN
@@ -206,6 +210,7 @@ class SeaweedFS:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     def _wait_until_up(self) -> None:
@@ -237,6 +242,10 @@ class SeaweedFS:
             for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -213,18 +213,25 @@ _OVERRIDDEN_HEADERS: tuple[Callable[[bytes, int], bytes], ...] = (
 )
 
 
+def odd_headers(size: int, wrong: int = 511) -> list[bytes]:
+    """Write the header of a file of some size in all ways that are allowed, if rare.
+
+    Args:
+        wrong: what the size field says where a PAX record overrides it.
+    """
+    override = pax_record(b"size", b"%d" % size)
+    return [
+        *(write(size) for write in _ODD_HEADERS),
+        *(write(override, wrong) for write in _OVERRIDDEN_HEADERS),
+    ]
+
+
 @st.composite
 def _odd_parts(draw: st.DrawFn) -> Part:
     content, choice = draw(_CONTENTS), draw(_PLACES)
-    size = len(content)
-    number = choice % (len(_ODD_HEADERS) + len(_OVERRIDDEN_HEADERS))
-    if number < len(_ODD_HEADERS):
-        head = _ODD_HEADERS[number](size)
-    else:
-        wrong = (0, 1, 511, 1 << 30)[choice % 5 % 4]
-        overridden = _OVERRIDDEN_HEADERS[number - len(_ODD_HEADERS)]
-        head = overridden(pax_record(b"size", b"%d" % size), wrong)
-    return Part(head, content, draw(_FILLERS) * (-size % BLOCK))
+    heads = odd_headers(len(content), (0, 1, 511, 1 << 30)[choice % 5 % 4])
+    padding = draw(_FILLERS) * (-len(content) % BLOCK)
+    return Part(heads[choice % len(heads)], content, padding)
 
 
 _ENDS = st.sampled_from(

@@ -14,7 +14,7 @@ from enum import Enum, auto
 import msgspec
 
 from longshore.core.digests import Digest, hex_of
-from longshore.core.tarwalk import BLOCK, MAX_PAX_BYTES, header_size
+from longshore.core.tarwalk import BLOCK, MAX_PAX_BYTES, header_size, pax_size
 from longshore.errors import EngineError
 
 TRAILER = bytes(2 * BLOCK)
@@ -43,7 +43,7 @@ class ArchiveReader:
     `feed` returns, for each regular file, a `Member`, its bytes in pieces, and `MemberEnd.END`.
     """
 
-    __slots__ = ("_block", "_left", "_skip", "ended")
+    __slots__ = ("_block", "_in_pax", "_left", "_need", "_pax_size", "_skip", "ended")
 
     def __init__(self) -> None:
         self.ended = False
@@ -51,6 +51,9 @@ class ArchiveReader:
         self._block = bytearray()
         self._left = -1  # bytes of the current member; -1 outside of one
         self._skip = 0
+        self._need = BLOCK  # size of the block that is read whole next
+        self._in_pax = False
+        self._pax_size: int | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """Take more of the archive.
@@ -77,10 +80,10 @@ class ArchiveReader:
                 self._skip -= stop - position
                 position = stop
                 continue
-            stop = min(position + BLOCK - len(self._block), end)
+            stop = min(position + self._need - len(self._block), end)
             self._block += view[position:stop]
             position = stop
-            if len(self._block) == BLOCK:
+            if len(self._block) == self._need:
                 block = bytes(self._block)
                 self._block.clear()
                 self._parse(block, events)
@@ -96,6 +99,11 @@ class ArchiveReader:
             raise EngineError("the engine's archive ended early; the engine's log may say why")
 
     def _parse(self, block: bytes, events: list[Event]) -> None:
+        if self._in_pax:
+            self._in_pax, self._need = False, BLOCK
+            self._pax_size = pax_size(block)
+            self._skip = -len(block) % BLOCK
+            return
         if not any(block):
             self.ended = True
             return
@@ -104,6 +112,8 @@ class ArchiveReader:
             raise EngineError("the engine's archive has a member that cannot be read")
         kind = block[156:157]
         if kind in (b"0", b"\0"):
+            if self._pax_size is not None:  # Go writes members of 8 GiB and more like this
+                size, self._pax_size = self._pax_size, None
             self._left = size
             self._skip = -size % BLOCK
             events.append(Member(_name(block), size))
@@ -111,10 +121,12 @@ class ArchiveReader:
                 self._left = -1
                 events.append(MemberEnd.END)
         elif kind in (b"x", b"g", b"L", b"K"):
-            # No engine gives an archive's own members names or sizes that need these records.
             if size > MAX_PAX_BYTES:
                 raise EngineError("the engine's archive has a record that is too large")
-            self._skip = size + -size % BLOCK
+            if kind == b"x" and size:
+                self._in_pax, self._need = True, size
+            else:  # no engine gives a member a name that needs these records
+                self._skip = size + -size % BLOCK
 
 
 def _name(block: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pyfastcdc import FastCDC
 
-AVERAGE_BYTES = 512 * 1024
+AVERAGE_BYTES = 256 * 1024
 MIN_BYTES = AVERAGE_BYTES // 4
 MAX_BYTES = AVERAGE_BYTES * 4
 HEADER_CHUNK_BYTES = 1 << 20

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from longshore.core.digests import Digest
+from longshore.core.documents import printable
 from longshore.core.images import Step
 
 _MAX_TEXT = 2000
@@ -19,12 +20,6 @@ _BUILDKIT = " # buildkit"
 _MAKES_LAYER = ("RUN ", "COPY ", "ADD ", "WORKDIR ")
 
 
-def printable(text: str) -> str:
-    """Put foreign text on one line, and keep its control characters away from terminals."""
-    line = " ".join(text[:_MAX_TEXT].split())
-    return "".join(c if c.isprintable() else "�" for c in line)
-
-
 def command_of(step: Step) -> str:
     """Write a step as its Dockerfile has it, whichever builder noted it down.
 
@@ -32,13 +27,13 @@ def command_of(step: Step) -> str:
     """
     text = step.created_by.strip()
     if not text:
-        return printable(step.comment) or _NO_COMMAND
+        return _line(step.comment) or _NO_COMMAND
     text = text.removesuffix(_BUILDKIT)
     if shell := _SHELL.fullmatch(text):
         what = shell["what"]
         nop = _NOP.match(what)
         text = what[nop.end() :] if nop else f"RUN {what}"
-    return printable(text) or _NO_COMMAND
+    return _line(text) or _NO_COMMAND
 
 
 def created_at(step: Step) -> datetime | None:
@@ -68,3 +63,7 @@ def layers_of(
             layers = iter(diff_ids)
             return tuple(next(layers) if i in makers else None for i in range(len(steps)))
     return (None,) * len(steps)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text[:_MAX_TEXT].split()))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from longshore.core.digests import Digest
 from longshore.core.images import Step
+from longshore.errors import EngineError
 
 ImageStore = Literal["graphdriver", "containerd"]
 
@@ -36,6 +37,20 @@ class EngineImage:
     parent: Digest | None
     diff_ids: tuple[Digest, ...]
     size_bytes: int
+
+
+def require_graphdriver(info: EngineInfo) -> None:
+    """Refuse an engine whose archives longshore cannot move yet.
+
+    Raises:
+        EngineError: it keeps its images in containerd's store.
+    """
+    if info.image_store != "graphdriver":
+        raise EngineError(
+            f"the Docker engine at {info.address} ({info.version}) keeps its images in containerd's"
+            " store, which longshore does not support yet; start it with"
+            ' {"features": {"containerd-snapshotter": false}} in its daemon.json'
+        )
 
 
 class Engine(ABC):

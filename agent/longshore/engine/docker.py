@@ -123,10 +123,16 @@ class DockerEngine(Engine):
             except EngineError as error:
                 # It may have answered before it broke off: a full disk ends a load early.
                 with contextlib.suppress(EngineError):
-                    await _in_thread(exchange, _read_report, exchange, None)
+                    await _in_thread(exchange, _read_report, exchange, lambda _: None)
                     raise error
                 raise
-            await _in_thread(exchange, _read_report, exchange, progress)
+            loop = asyncio.get_running_loop()
+
+            def tell(unpacked_bytes: int) -> None:
+                if progress is not None:
+                    loop.call_soon_threadsafe(progress, unpacked_bytes)
+
+            await _in_thread(exchange, _read_report, exchange, tell)
         finally:
             exchange.dispose()
 
@@ -224,7 +230,7 @@ async def _in_thread(
         raise
 
 
-def _read_report(exchange: Exchange, progress: Callable[[int], None] | None) -> None:
+def _read_report(exchange: Exchange, unpacked: Callable[[int], None]) -> None:
     exchange.answer()
     current: dict[str, int] = {}
     for line in exchange.lines():
@@ -239,10 +245,10 @@ def _read_report(exchange: Exchange, progress: Callable[[int], None] | None) -> 
                 raise LayerVanished(f"the Docker engine lost a layer during the load: {message}")
             raise EngineError(f"the Docker engine could not load the images: {message}")
         done = line.get("progressDetail")
-        if progress is not None and isinstance(done, dict) and isinstance(done.get("current"), int):
+        if isinstance(done, dict) and isinstance(done.get("current"), int):
             layer = str(line.get("id"))
             before, current[layer] = current.get(layer, 0), done["current"]
-            progress(max(0, done["current"] - before))
+            unpacked(max(0, done["current"] - before))
 
 
 def _image(found: dict[str, Any]) -> EngineImage:

@@ -16,8 +16,9 @@ from longshore.core.envelope import Envelope, seal
 from longshore.core.ids import new_id
 from longshore.core.keys import entries_prefix, entry_key
 from longshore.errors import AccessDenied, CorruptData, NotCached, UsageError
-from longshore.ops.listing import ListedEntry, list_entries, show_service
+from longshore.ops.listing import ListedEntry, list_entries
 from longshore.ops.reachable import Reading
+from longshore.ops.showing import show_service
 from longshore.store.contract import ObjectInfo, Store
 from longshore.store.memory import MemoryStore
 
@@ -312,7 +313,7 @@ async def test_foreign_text_of_a_listing_is_printable(store: MemoryStore, clock:
     (found,) = await listed(reading(store))
 
     assert found.service == "w�eb"
-    assert found.branch == "a�[31m b"
+    assert found.branch == "a�[31m�b"
     assert (found.revision, found.job_url) == (None, None)
 
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator
 
 from longshore.core.load_plan import plan_load
 from longshore.core.recipe import Recipe
-from longshore.errors import CorruptData, NotCached
+from longshore.errors import CorruptData
 from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
 from longshore.ops.report import Report
-from longshore.ops.side_by_side import side_by_side
 from longshore.ops.streams import one_ahead
+from longshore.ops.tasks import for_each
 
 _RECIPES_AT_ONCE = 16
 
@@ -44,13 +44,11 @@ async def cat_service(
     """
     hit = await find_cached(reading, service, platform)
     entry = hit.entry
-    if not entry.images:
-        raise NotCached(f"{hit.url} holds no image, but a {entry.kind}")
     plan = plan_load(entry, ())
     refs = entry.recipe_refs()
     if lacking := [blob for blob in plan.blobs if blob not in refs]:
         raise CorruptData(f"{hit.url} does not keep the layer {lacking[0]}")
-    recipes: list[Recipe] = await side_by_side(
+    recipes: list[Recipe] = await for_each(
         reading.read_recipe, [refs[blob] for blob in plan.blobs], at_once=_RECIPES_AT_ONCE
     )
     report.begin("reading", sum(recipe.stored_bytes for recipe in recipes))

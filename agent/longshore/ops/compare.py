@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from longshore.core.comparing import ImageComparison, Side, compare_images
 from longshore.core.digests import Digest
+from longshore.core.documents import printable
 from longshore.core.entry import Entry, Image
-from longshore.core.history import printable
 from longshore.core.service import Service
 from longshore.engine.contract import Engine, EngineImage, EngineInfo
-from longshore.errors import NotBuilt, NotCached
+from longshore.errors import NotBuilt
 from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
 
@@ -54,7 +54,7 @@ async def compare_service(engine: Engine, reading: Reading, service: Service) ->
 
     Raises:
         NotBuilt: the engine does not have the service's own image.
-        NotCached: there is no usable entry with images.
+        NotCached: there is nothing usable; the message names what there is.
         CorruptData: the entry is damaged.
         EngineError: the engine failed.
         StoreError: the store failed.
@@ -62,8 +62,6 @@ async def compare_service(engine: Engine, reading: Reading, service: Service) ->
     info = await engine.info()
     hit = await find_cached(reading, service.name, info.platform)
     entry = hit.entry
-    if not entry.images:
-        raise NotCached(f"the cached entry of {service.name} holds no image, but a {entry.kind}")
     images: list[ComparedImage] = []
     for number, reference in enumerate(service.images):
         name = reference.familiar

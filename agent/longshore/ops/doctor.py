@@ -25,7 +25,6 @@ from longshore.core.diagnosis import (
     judge_engine,
 )
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
-from longshore.core.history import printable
 from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entries_prefix, parse_entry_key
 from longshore.core.service import Service, ServicesFile
@@ -309,5 +308,5 @@ class _Examination:
             )
             return
         origin = hit.entry.source.branch or hit.entry.source.revision
-        built = f", built from {printable(origin)}" if origin else ""
+        built = f", built from {origin}" if origin else ""
         yield Finding(subject, "ok", f"found in {hit.entry.scope}, {in_words(hit.age)} old{built}")

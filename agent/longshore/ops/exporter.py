@@ -20,7 +20,7 @@ from longshore.core.keys import Ref, entry_key, segment
 from longshore.core.recipe import Recipe, encode_recipe
 from longshore.core.services import Service
 from longshore.core.sorting import ArchiveSorter
-from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.engine.contract import Engine, EngineImage, EngineInfo, require_graphdriver
 from longshore.errors import EngineError, NotBuilt, StoreError
 from longshore.ops.packing import PackWriter
 from longshore.ops.reachable import (
@@ -113,6 +113,7 @@ class _Export:
     async def run(self, services: Sequence[Service]) -> ExportResult:
         started = self._settings.clock()
         info = await self._engine.info()
+        require_graphdriver(info)
         chains = await self._find_images(services)
         if chains:
             await self._export(info, chains, started)

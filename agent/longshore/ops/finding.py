@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from longshore.core.documents import printable
 from longshore.core.entry import Entry
-from longshore.core.history import printable
 from longshore.core.keys import name_of, segment
 from longshore.errors import CorruptData, LongshoreError, NotCached, UsageError
 from longshore.ops.lookup import Hit, find_entry
@@ -47,7 +47,7 @@ async def find_cached(reading: Reading, service: str, platform: str | None) -> H
 async def cached_entries(reading: Reading) -> list[Entry]:
     """Read what the scopes hold: the newest entry of each scope, service and platform.
 
-    Those that are flushed, damaged, or written by a newer longshore are left out.
+    Those that hold no images, are damaged, or written by a newer longshore are left out.
     """
     entries: list[Entry] = []
     for scope in reading.scopes:
@@ -56,7 +56,7 @@ async def cached_entries(reading: Reading) -> list[Entry]:
                 entry = await reading.read_entry(found)
             except (CorruptData, NotCached):
                 continue  # `list` tells about them
-            if entry.kind != "flushed":
+            if entry.kind == "image":
                 entries.append(entry)
     return entries
 

@@ -26,7 +26,7 @@ from longshore.core.load_plan import (
 from longshore.core.recipe import Recipe
 from longshore.core.service import Service
 from longshore.core.tags import share_out_tags
-from longshore.engine.contract import Engine, EngineImage
+from longshore.engine.contract import Engine, EngineImage, require_graphdriver
 from longshore.errors import (
     CorruptData,
     EngineError,
@@ -112,10 +112,13 @@ class _Import:
         self._chains: set[Digest] = set()
         self._window = settings.window_bytes
         self._loads = asyncio.Semaphore(_LOADED_AT_ONCE)
+        self._expected: dict[Digest, Recipe] = {}
+        self._unpacking = False
 
     async def run(self, services: Sequence[Service]) -> ImportResult:
         started = self._settings.clock()
         info = await self._engine.info()
+        require_graphdriver(info)
         hits = await self._find(services, info.platform)
         if hits:
             own = {s.name: frozenset(ref.familiar for ref in s.images) for s in services}
@@ -181,8 +184,10 @@ class _Import:
             except LongshoreError as error:
                 self._miss(name, error)
                 del hits[name]
-        total = {r.digest: r.stored_bytes for by_blob in recipes.values() for r in by_blob.values()}
-        self._report.begin("loading", sum(total.values()))
+        self._expected = {r.digest: r for by_blob in recipes.values() for r in by_blob.values()}
+        self._report.begin(
+            "downloading", sum(recipe.stored_bytes for recipe in self._expected.values())
+        )
         shared = await self._load_shared(
             {name: hit.entry for name, hit in hits.items() if recipes[name]}, recipes
         )
@@ -280,7 +285,7 @@ class _Import:
             fetched=self._fetched,
         )
         async with contextlib.aclosing(one_ahead(archive)) as blocks:
-            await self._engine.load(blocks)
+            await self._engine.load(blocks, self._unpacked)
 
     async def _tag(self, entry: Entry) -> None:
         for image in entry.images:
@@ -313,6 +318,18 @@ class _Import:
 
     def _fetched(self, size_bytes: int) -> None:
         self._result.downloaded_bytes += size_bytes
+        if not self._unpacking:
+            self._report.advance(size_bytes)
+
+    def _unpacked(self, size_bytes: int) -> None:
+        """Hear from the engine how far it is; that is what the user waits for in the end."""
+        expected = self._expected.values()
+        if not self._unpacking:
+            if self._result.downloaded_bytes < sum(recipe.stored_bytes for recipe in expected):
+                return  # another service is still on its way
+            self._unpacking = True
+            self._report.end()
+            self._report.begin("unpacking", sum(recipe.size_bytes for recipe in expected))
         self._report.advance(size_bytes)
 
     def _miss(self, service: str, error: LongshoreError) -> None:

@@ -10,31 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from longshore.core.documents import printable
 from longshore.core.entry import Kind
-from longshore.core.history import printable
 from longshore.core.keys import Ref, name_of, parse_entry_key, scopes_prefix, segment
 from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached
 from longshore.ops.reachable import FoundEntry, Reading
-from longshore.ops.showing import (
-    ShownEntry,
-    ShownImage,
-    ShownLayer,
-    ShownPack,
-    ShownStep,
-    show_service,
-)
-from longshore.ops.side_by_side import side_by_side
-
-__all__ = [
-    "ListedEntry",
-    "ShownEntry",
-    "ShownImage",
-    "ShownLayer",
-    "ShownPack",
-    "ShownStep",
-    "list_entries",
-    "show_service",
-]
+from longshore.ops.tasks import for_each
 
 _READ_AT_ONCE = 16
 
@@ -90,7 +71,7 @@ async def list_entries(
         StoreError: the store failed, or refuses a scope that a build would read.
     """
     looking = replace(reading, any_scope=True)
-    found = await side_by_side(
+    found = await for_each(
         lambda scope: _list_scope(looking, scope, platform),
         [segment(scope) for scope in reading.scopes],
         at_once=_READ_AT_ONCE,
@@ -103,11 +84,9 @@ async def list_entries(
     async def read(one: _Found) -> tuple[ListedEntry, frozenset[Ref]]:
         return await _read(looking, one, now)
 
-    listed = await side_by_side(
-        read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE
-    )
+    listed = await for_each(read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE)
     refs = list({ref for _, needed in listed for ref in needed})
-    weights = await side_by_side(lambda ref: _weigh(looking, ref), refs, at_once=_READ_AT_ONCE)
+    weights = await for_each(lambda ref: _weigh(looking, ref), refs, at_once=_READ_AT_ONCE)
     known = dict(zip(refs, weights, strict=True))
     return [*(_with_weight(entry, needed, known) for entry, needed in listed), *refused]
 
@@ -139,7 +118,7 @@ async def _list_others(
             refused.append(ListedEntry(_name(folder) or "", "", "", "", problem=str(error)))
             return []
 
-    return await side_by_side(one, sorted(folders), at_once=_READ_AT_ONCE)
+    return await for_each(one, sorted(folders), at_once=_READ_AT_ONCE)
 
 
 async def _list_scope(reading: Reading, folder: str, platform: str | None) -> list[_Found]:
@@ -183,9 +162,9 @@ async def _read(
         images=len(entry.images),
         layers=len(entry.blobs),
         tags=tuple(entry.images[0].tags) if entry.images else (),
-        revision=_shown(entry.source.revision),
-        branch=_shown(entry.source.branch),
-        job_url=_shown(entry.source.job_url),
+        revision=entry.source.revision or None,
+        branch=entry.source.branch or None,
+        job_url=entry.source.job_url or None,
     )
     return listed, frozenset(entry.recipe_refs().values())
 
@@ -215,7 +194,3 @@ def _name(written: str) -> str | None:
         return printable(name_of(written))
     except CorruptData:
         return None
-
-
-def _shown(text: str | None) -> str | None:
-    return printable(text) if text else None

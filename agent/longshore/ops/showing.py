@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from longshore.core.digests import Digest
+from longshore.core.documents import printable
 from longshore.core.entry import Entry, Image, Kind
-from longshore.core.history import command_of, created_at, layers_of, printable
+from longshore.core.history import command_of, created_at, layers_of
 from longshore.core.keys import Ref, entry_key, segment
 from longshore.core.recipe import Recipe
 from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached, ObjectMissing
 from longshore.ops.finding import cached_entries, find_cached
 from longshore.ops.reachable import Reading
-from longshore.ops.side_by_side import side_by_side
+from longshore.ops.tasks import for_each
 
 _READ_AT_ONCE = 16
 
@@ -158,9 +159,9 @@ async def show_service(reading: Reading, service: str, platform: str | None) -> 
         agent=entry.agent,
         engine_version=entry.engine.version,
         image_store=entry.engine.image_store,
-        revision=_shown(entry.source.revision),
-        branch=_shown(entry.source.branch),
-        job_url=_shown(entry.source.job_url),
+        revision=entry.source.revision or None,
+        branch=entry.source.branch or None,
+        job_url=entry.source.job_url or None,
         image_bytes=sum(blob.size for blob in entry.blobs),
         stored_bytes=None if None in weights else sum(weight or 0 for weight in weights),
         uploaded_bytes=entry.figures.uploaded_bytes,
@@ -188,7 +189,7 @@ async def _recipes(reading: Reading, entry: Entry) -> dict[Ref, Recipe | Longsho
         except (CorruptData, NotCached, AccessDenied) as error:
             return error
 
-    return dict(zip(refs, await side_by_side(read, refs, at_once=_READ_AT_ONCE), strict=True))
+    return dict(zip(refs, await for_each(read, refs, at_once=_READ_AT_ONCE), strict=True))
 
 
 async def _owners(reading: Reading, entry: Entry) -> dict[str, set[str]]:
@@ -266,7 +267,3 @@ def _image(entry: Entry, image: Image) -> ShownImage:
         steps=() if is_parent else steps,
         layers=len(image.diff_ids),
     )
-
-
-def _shown(text: str | None) -> str | None:
-    return printable(text) if text else None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from longshore.errors import LongshoreError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextlib.asynccontextmanager
@@ -17,6 +21,21 @@ async def side_by_side() -> AsyncGenerator[asyncio.TaskGroup, None]:
             yield group
     except BaseExceptionGroup as errors:
         raise single(errors) from errors
+
+
+async def for_each(
+    work: Callable[[T], Awaitable[R]], items: Iterable[T], *, at_once: int
+) -> list[R]:
+    """Work on all items, so many at once, and return the results in the items' order."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(item: T) -> R:
+        async with slots:
+            return await work(item)
+
+    async with side_by_side() as group:
+        tasks = [group.create_task(one(item)) for item in items]
+    return [task.result() for task in tasks]
 
 
 def single(errors: BaseExceptionGroup[BaseException]) -> BaseException:

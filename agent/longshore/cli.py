@@ -1,0 +1,71 @@
+"""The command line: from arguments to an exit code.
+
+Importing this module is cheap, and so is `longshore --version`: all else is imported when a command
+needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from longshore import __version__
+
+if TYPE_CHECKING:
+    from longshore.surroundings import World
+
+USAGE = 2
+SIGINT, SIGPIPE = 2, 13
+
+
+def main() -> NoReturn:
+    """Run longshore as a process."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"longshore {__version__}\n")
+        sys.exit()
+    try:
+        from longshore.wiring import bound_allocator, real_world
+
+        bound_allocator()
+        code = run(sys.argv[1:], real_world())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has gone, as in `| head`; Python must not try to flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + SIGPIPE
+    except KeyboardInterrupt:
+        code = 128 + SIGINT
+    if code:
+        # A thread may hang in a dead engine or a dead file system: Python would wait for it.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit()
+
+
+def run(arguments: Sequence[str], world: World) -> int:
+    """Run one command in `world`, and return its exit code."""
+    from typer import TyperException
+    from typer.main import get_command
+
+    from longshore.cli_commands import app
+
+    try:
+        code = get_command(app).main(
+            args=list(arguments), prog_name="longshore", standalone_mode=False, obj=world
+        )
+    except TyperException as error:
+        return _wrong_usage(error, world)
+    return int(code or 0)
+
+
+def _wrong_usage(error: Exception, world: World) -> int:
+    context = getattr(error, "ctx", None)
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        world.stderr.write(f"{text}\n")
+        return USAGE
+    path = context.command_path if context is not None else "longshore"
+    world.stderr.write(f"error: {' '.join(text.split())} (see `{path} --help`)\n")
+    return USAGE

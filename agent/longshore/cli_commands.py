@@ -1,0 +1,154 @@
+"""The commands, as Typer reads them. What they do is in `ops`; what they say is in `output`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from longshore import __version__
+from longshore.cli_job import Job, Shown, execute
+from longshore.cli_options import with_options
+from longshore.config import Flags
+
+app = typer.Typer(
+    name="longshore",
+    help=(
+        "Keep the images of a project's Docker services in S3, so that a build machine\n"
+        "that starts empty builds warm: `longshore import` before the build loads them,\n"
+        "`longshore export` after it stores what has changed."
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, and no rich to import for it
+    no_args_is_help=True,
+)
+
+Services = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SERVICE", help="Services, such as web; all cached ones if none."),
+]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, such as web.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"longshore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def longshore(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="Say the version."),
+    ] = False,
+) -> None:
+    """Keep images in S3."""
+
+
+@app.command("export")
+@with_options("export")
+def export_(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
+    """Store the images of services: after the build."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import export
+
+        return await export(job, names or [])
+
+    return execute(ctx.obj, flags, "export", work)
+
+
+@app.command("import")
+@with_options("import")
+def import_(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
+    """Load the newest cached images of services: before the build."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import import_
+
+        return await import_(job, names or [])
+
+    return execute(ctx.obj, flags, "import", work)
+
+
+@app.command("list")
+@with_options("list")
+def list_(ctx: typer.Context, flags: Flags) -> int:
+    """List what is cached."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import list_
+
+        return await list_(job)
+
+    return execute(ctx.obj, flags, "list", work)
+
+
+@app.command()
+@with_options("show")
+def show(ctx: typer.Context, flags: Flags, service: Service) -> int:
+    """Show what an import of a service would load."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import show
+
+        return await show(job, service)
+
+    return execute(ctx.obj, flags, "show", work)
+
+
+@app.command()
+@with_options("diff")
+def diff(ctx: typer.Context, flags: Flags, service: Service) -> int:
+    """Compare a service's images in the engine with the cached ones."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import diff
+
+        return await diff(job, service)
+
+    return execute(ctx.obj, flags, "diff", work)
+
+
+@app.command()
+@with_options("cat")
+def cat(ctx: typer.Context, flags: Flags, service: Service) -> int:
+    """Write a service's images as an archive.
+
+    It is what `docker save` would write: longshore cat web | docker load
+    """
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import cat
+
+        return await cat(job, service)
+
+    return execute(ctx.obj, flags, "cat", work)
+
+
+@app.command()
+@with_options("doctor")
+def doctor(ctx: typer.Context, flags: Flags) -> int:
+    """Check all that a build needs; say what to do."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import doctor
+
+        return await doctor(job)
+
+    return execute(ctx.obj, flags, "doctor", work)
+
+
+@app.command()
+@with_options("config")
+def config(ctx: typer.Context, flags: Flags) -> int:
+    """Show the settings that count, and where each comes from."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_work import config
+
+        return await config(job)
+
+    return execute(ctx.obj, flags, "config", work)

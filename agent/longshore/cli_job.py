@@ -1,0 +1,186 @@
+"""One run of a command: settings, parts, errors and exit codes, the same way for all of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from longshore import config
+from longshore.cli_running import Interrupted, run
+from longshore.config import Flags, Settings, load_settings, variable
+from longshore.config_file import read_config_file
+from longshore.errors import LongshoreError, UsageError
+from longshore.output_json import problem_json, to_text
+from longshore.progress import LineReport, make_report
+from longshore.store.metrics import StoreMetrics
+from longshore.surroundings import Project, World, survey
+
+if TYPE_CHECKING:
+    from longshore.engine.contract import Engine
+    from longshore.ops.reachable import Reading
+    from longshore.store.contract import Store
+
+SIGNALLED = 128
+LENIENT = ("export", "import")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The result of a command, for people and for programs."""
+
+    text: str
+    document: dict[str, Any]
+    exit_code: int = 0
+
+
+@dataclass(slots=True)
+class Job:
+    """What a command works with; parts are made when they are first asked for."""
+
+    world: World
+    settings: Settings
+    report: LineReport
+    metrics: StoreMetrics = field(default_factory=StoreMetrics)
+    open: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _project: Project | None = None
+    _store: Store | None = None
+    _engine: Engine | None = None
+
+    @property
+    def project(self) -> Project:
+        """What is cached, and under which names."""
+        if self._project is None:
+            self._project = survey(self.settings, self.world)
+            for note in self._project.notes:
+                self.report.line(note)
+        return self._project
+
+    @property
+    def store(self) -> Store:
+        """The store; it is closed with the job."""
+        if self._store is None:
+            self._store = self.world.open_store(self.settings, self.metrics, self.report)
+            self.open.push_async_callback(self._store.close)
+        return self._store
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; it is closed with the job."""
+        if self._engine is None:
+            self._engine = self.world.open_engine()
+            self.open.push_async_callback(self._engine.close)
+        return self._engine
+
+    def reading(self, *, any_scope: bool = False) -> Reading:
+        """Say which part of the store this build reads.
+
+        Args:
+            any_scope: it will do if the build's own scope cannot be told.
+        """
+        from longshore.ops.reachable import Reading
+
+        scopes = self.project.scopes if any_scope else self.project.require_scopes()
+        return Reading(self.store, self.project.name, scopes)
+
+    @property
+    def full_ids(self) -> bool:
+        """Whether ids are written in full: everywhere but on a terminal."""
+        return not self.world.stdout.isatty()
+
+
+Work = Callable[[Job], Awaitable[Shown]]
+
+
+def execute(world: World, flags: Flags, command: str, work: Work) -> int:
+    """Run a command, show what came of it, and return the exit code.
+
+    Export and import end with 0 whatever happens, unless the usage is wrong or `--strict` is set:
+    a cache never makes a build fail.
+    """
+    quiet, as_json = bool(flags.get("quiet")), bool(flags.get("json"))
+    report = make_report(world, quiet=quiet)
+    try:
+        given = flags.get("config") or variable(world.environment, config.CONFIG.variable)
+        file = read_config_file(world.directory, given)
+        settings = load_settings(flags, world.environment, file.values, file.name)
+    except UsageError as error:
+        report.fail(error)
+        if as_json:
+            _write_json(world, command, {}, report, error, error.exit_code)
+        return error.exit_code
+    report = make_report(world, quiet=settings.quiet)
+    job = Job(world, settings, report)
+    shown = Shown("", {})
+    failure: LongshoreError | None = None
+    with report:
+        try:
+            shown = run(_with_parts(job, work), timeout=settings.timeout, command=command)
+        except LongshoreError as error:
+            failure = error
+        except Interrupted as stopped:
+            return _stopped(report, stopped)
+    code = _exit_code(job, command, shown, failure)
+    if failure is not None and code == 0:
+        report.say("warning", str(failure))
+    elif failure is not None:
+        report.fail(failure)
+    try:
+        if settings.json:
+            _write_json(world, command, shown.document, report, failure, code)
+        elif shown.text:
+            world.stdout.write(f"{shown.text}\n")
+            world.stdout.flush()
+    except BrokenPipeError:
+        return SIGNALLED + signal.SIGPIPE
+    except OSError as error:
+        report.say("error", f"the result cannot be written: {error.strerror or error}")
+        return UsageError.exit_code
+    return code
+
+
+def _stopped(report: LineReport, stopped: Interrupted) -> int:
+    if stopped.number != signal.SIGPIPE:  # whoever read has gone, and knows
+        report.close()
+        name = signal.Signals(stopped.number).name
+        report.say("stopped", f"{name} came; what was cached before is as it was")
+    return SIGNALLED + stopped.number
+
+
+async def _with_parts(job: Job, work: Work) -> Shown:
+    async with job.open:
+        return await work(job)
+
+
+def _exit_code(job: Job, command: str, shown: Shown, failure: LongshoreError | None) -> int:
+    if isinstance(failure, UsageError):
+        return failure.exit_code
+    if command in LENIENT and not job.settings.strict:
+        return 0
+    codes = [warned.error.exit_code for warned in job.report.warnings]
+    if failure is not None:
+        codes.append(failure.exit_code)
+    return max([shown.exit_code, *codes])
+
+
+def _write_json(
+    world: World,
+    command: str,
+    document: dict[str, Any],
+    report: LineReport,
+    failure: LongshoreError | None,
+    code: int,
+) -> None:
+    whole = {
+        "schema": 1,
+        "command": command,
+        "ok": failure is None,
+        "exit_code": code,
+        "error": None if failure is None else problem_json(failure, str(failure)),
+        "warnings": [problem_json(warned.error, warned.text) for warned in report.warnings],
+        **document,
+    }
+    world.stdout.write(to_text(whole))
+    world.stdout.flush()

@@ -1,0 +1,225 @@
+"""What each command does with a job: call its use case, and put the result into words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from longshore import output, wiring
+from longshore.cli_job import Job, Shown
+from longshore.cli_running import Interrupted
+from longshore.config import OPTIONS
+from longshore.core.service import Service
+from longshore.errors import UsageError
+from longshore.output_json import export_json, import_json, plain, traffic_json
+from longshore.wording import exact, exact_size
+
+if TYPE_CHECKING:
+    from longshore.core.services import ServicesFile
+
+
+async def export(job: Job, names: list[str]) -> Shown:
+    """Store the images of services."""
+    from longshore.core.entry import Source
+    from longshore.ops.exporter import export_services
+
+    services = _select(job, names)
+    defaults = job.project.defaults
+    source = Source(defaults.revision, defaults.branch, defaults.job_url)
+    settings = wiring.export_settings(job.settings, source)
+    reading = job.reading()
+    result = await export_services(job.engine, reading, services, settings, job.report)
+    text = output.export_text(result, scope=reading.scopes[0], full=job.full_ids)
+    return Shown(text, {**_place(job), **export_json(result), **_traffic(job)})
+
+
+async def import_(job: Job, names: list[str]) -> Shown:
+    """Load the newest cached images of services."""
+    from longshore.ops.importer import import_services
+
+    services = _select(job, names)
+    settings = wiring.import_settings(job.settings)
+    result = await import_services(job.engine, job.reading(), services, settings, job.report)
+    return Shown(
+        output.import_text(result), {**_place(job), **import_json(result), **_traffic(job)}
+    )
+
+
+async def list_(job: Job) -> Shown:
+    """List what is cached."""
+    from longshore.ops.listing import list_entries
+
+    everything = job.settings.all_scopes
+    reading = job.reading(any_scope=everything)
+    entries = await list_entries(reading, all_scopes=everything, platform=job.settings.platform)
+    width = None if job.full_ids else job.world.width
+    text = output.list_text(entries, full=job.full_ids, width=width)
+    return Shown(text, {**_place(job), "entries": plain(entries)})
+
+
+async def show(job: Job, service: str) -> Shown:
+    """Show what an import of a service would load."""
+    from longshore.ops.showing import show_service
+
+    entry = await show_service(job.reading(), service, job.settings.platform)
+    return Shown(output.show_text(entry, full=job.full_ids), {**_place(job), "entry": plain(entry)})
+
+
+async def diff(job: Job, name: str) -> Shown:
+    """Compare a service's images in the engine with the cached ones."""
+    from longshore.ops.compare import compare_service
+
+    (service,) = _select_all(job, [name])
+    comparison = await compare_service(job.engine, job.reading(), service)
+    text = output.diff_text(comparison, full=job.full_ids)
+    return Shown(text, {**_place(job), "comparison": plain(comparison)})
+
+
+async def cat(job: Job, service: str) -> Shown:
+    """Write a service's images as an archive to standard output."""
+    from longshore.ops.cat import cat_service
+
+    if job.settings.json:
+        raise UsageError("cat writes an archive, so it cannot write JSON; leave --json away")
+    if job.world.stdout.isatty():
+        raise UsageError(
+            f"an archive is nothing for a terminal; write `longshore cat {service} | docker load`,"
+            f" or `longshore cat {service} > {service}.tar`"
+        )
+    blocks = cat_service(
+        job.reading(),
+        service,
+        job.settings.platform,
+        window_bytes=job.settings.window_bytes,
+        report=job.report,
+    )
+    out = job.world.stdout.buffer
+    async with contextlib.aclosing(blocks):
+        async for block in blocks:
+            await asyncio.to_thread(_write, out, block)
+    return Shown("", {})
+
+
+def _write(out: BinaryIO, block: bytes) -> None:
+    """Write in a thread: whoever reads may be slow, and what is on its way shall go on."""
+    try:
+        out.write(block)
+        out.flush()
+    except BrokenPipeError as error:
+        raise Interrupted(signal.SIGPIPE) from error
+    except OSError as error:
+        raise UsageError(f"the archive cannot be written: {error.strerror or error}") from error
+
+
+async def doctor(job: Job) -> Shown:
+    """Look at everything that an import or export needs."""
+    from longshore.ops.doctor import Place, examine
+
+    def services() -> ServicesFile | tuple[Service, ...]:
+        project = job.project
+        project.require_services()
+        if project.file is None:
+            return project.services
+        return replace(project.file, services=project.services)
+
+    def place() -> Place:
+        project = job.project
+        scope, *fallback = project.require_scopes()
+        sources = {**project.sources, **job.settings.sources}
+        return Place(
+            project=project.name,
+            project_source=sources["project"],
+            scope=scope,
+            scope_source=sources["scope"],
+            fallback=tuple(fallback),
+            fallback_source=sources["fallback"],
+        )
+
+    setup = wiring.doctor_setup(
+        job.settings, services, place, engine=lambda: job.engine, store=lambda: job.store
+    )
+    findings = await examine(setup)
+    width = None if job.full_ids else job.world.width
+    bad = any(finding.verdict == "problem" for finding in findings)
+    return Shown(
+        output.doctor_text(findings, width=width),
+        {"findings": plain(findings)},
+        exit_code=1 if bad else 0,
+    )
+
+
+async def config(job: Job) -> Shown:
+    """Show the settings that count, and where each comes from."""
+    settings, project = job.settings, job.project
+    own, fallback = project.scopes[:1], project.scopes[1:]
+    images = [f"{s.name}={image.familiar}" for s in project.services for image in s.images]
+    values: dict[str, Any] = {
+        "store": settings.store_url,
+        "endpoint-url": settings.endpoint_url,
+        "project": project.name,
+        "scope": own[0] if own else None,
+        "fallback": list(fallback),
+        "services": project.services_file,
+        "image": images,
+        "level": settings.level,
+        "memory": exact_size(settings.memory_bytes),
+        "concurrency": settings.concurrency,
+        "timeout": exact(settings.timeout),
+        "platform": settings.platform,
+        "all-scopes": settings.all_scopes,
+        "strict": settings.strict,
+        "json": settings.json,
+        "quiet": settings.quiet,
+        "verbose": settings.verbose,
+    }
+    found = {"services": "found here", "image": "the services file", **project.sources}
+    options = []
+    for option in OPTIONS:
+        value = values[option.name]
+        there = value not in (None, [])
+        source = settings.sources.get(option.name) or (
+            found.get(option.name, "default") if there else "default"
+        )
+        options.append({"name": option.name, "value": value, "source": source})
+    rows = [(o["name"], _value_text(o["value"]), o["source"]) for o in options]
+    return Shown(output.config_text(rows), {"options": options})
+
+
+def _value_text(value: object) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _select(job: Job, names: list[str]) -> tuple[Service, ...]:
+    """Choose services; a name that means nothing is reported, and the others go on."""
+    services, unknown = job.project.select(names)
+    for error in unknown:
+        job.report.warn(error)
+    return services
+
+
+def _select_all(job: Job, names: list[str]) -> tuple[Service, ...]:
+    services, unknown = job.project.select(names)
+    if unknown:
+        raise unknown[0]
+    return services
+
+
+def _place(job: Job) -> dict[str, Any]:
+    scopes = job.project.scopes
+    return {
+        "store": job.store.url(),
+        "project": job.project.name,
+        "scope": scopes[0] if scopes else None,
+        "fallback": list(scopes[1:]),
+    }
+
+
+def _traffic(job: Job) -> dict[str, Any]:
+    return {"traffic": traffic_json(job.metrics)}

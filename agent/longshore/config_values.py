@@ -1,0 +1,169 @@
+"""How the values of options are written: sizes, durations, stores, lists."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from longshore.core.keys import check_root
+from longshore.errors import UsageError
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?\s*[a-z]*\s*)+", re.IGNORECASE)
+_PERIOD = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
+
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "tb": 1000**4,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "tib": 1 << 40,
+    # As `docker run --memory 512m` takes them.
+    "k": 1 << 10,
+    "m": 1 << 20,
+    "g": 1 << 30,
+    "t": 1 << 40,
+}
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+MAX_DURATION = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketLocation:
+    """A place in an S3 bucket."""
+
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLocation:
+    """A place in a file system."""
+
+    path: Path
+
+
+Location = BucketLocation | FolderLocation
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as `256MiB` or `1GB`, in bytes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    unit = _SIZE_UNITS.get(found[2].lower()) if found else None
+    if found is None or unit is None:
+        raise UsageError(f"{text[:80]!r} is not a size; write it like 256MiB or 1GB")
+    return int(Decimal(found[1]) * unit)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as `90s`, `15m` or `1h30m`; a bare number counts seconds.
+
+    Raises:
+        UsageError: it is none, is zero, or is longer than a week: no wait may be without an end.
+    """
+    text = text.strip()
+    seconds = Decimal(0)
+    if not _DURATION.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} is not a duration; write it like 90s, 15m or 1h30m")
+    for number, unit in _PERIOD.findall(text):
+        if unit.lower() not in _SECONDS:
+            raise UsageError(f"{text[:80]!r} is not a duration; write it like 90s, 15m or 1h30m")
+        seconds += Decimal(number) * _SECONDS[unit.lower()]
+    if not 0 < seconds <= int(MAX_DURATION.total_seconds()):
+        raise UsageError(f"{text[:80]!r} is out of range; a duration is more than 0, at most 7d")
+    return timedelta(seconds=float(seconds))
+
+
+def parse_boolean(text: str) -> bool:
+    """Read a switch.
+
+    Raises:
+        UsageError: it is neither on nor off.
+    """
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{text[:80]!r} is neither true nor false")
+
+
+def parse_store(url: str) -> Location:
+    """Read `s3://bucket/prefix` or `file:///dir`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise UsageError(
+            f"{url[:200]!r} is not a store; write s3://bucket/prefix,"
+            " or file:///dir for a folder (with its full path)"
+        )
+    if scheme.lower() == "s3":
+        return _parse_bucket(rest)
+    if scheme.lower() == "file":
+        return _parse_folder(url)
+    raise UsageError(
+        f"{scheme[:40]!r} is not a kind of store that longshore knows;"
+        " write s3://bucket/prefix or file:///dir"
+    )
+
+
+def _parse_bucket(rest: str) -> BucketLocation:
+    bucket, _, prefix = rest.partition("/")
+    if "@" in bucket:
+        # Not quoted: what stands there is a secret.
+        raise UsageError(
+            "the store's URL holds credentials; give them in AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY, or by a profile"
+        )
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError(f"{bucket[:200]!r} is not a bucket's name; write s3://bucket/prefix")
+    if not prefix.isprintable():
+        raise UsageError("the store's prefix holds control characters")
+    return BucketLocation(bucket, check_root(prefix))
+
+
+def _parse_folder(url: str) -> FolderLocation:
+    # No folder's name is cut at `?` or `#`: they are written %3F and %23.
+    host, slash, path = url.partition("://")[2].partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise UsageError(f"{url[:200]!r} does not hold a full path; write file:///dir")
+    plain = unquote(path)
+    if "\0" in plain:
+        raise UsageError("the store's folder holds a NUL byte")
+    return FolderLocation(Path("/" + plain))
+
+
+def check_endpoint(url: str) -> str:
+    """Accept the URL of an S3 server.
+
+    Raises:
+        UsageError: it is no such URL, or holds credentials.
+    """
+    advice = "write it like https://s3.example.com"
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise UsageError(f"it is not a URL of a server; {advice}") from None
+    if "@" in parts.netloc:
+        raise UsageError("the endpoint's URL holds credentials; give them in AWS_ACCESS_KEY_ID")
+    if not known or parts.query or parts.fragment:
+        raise UsageError(f"{url[:200]!r} is not a URL of a server; {advice}")
+    return url

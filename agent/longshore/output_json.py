@@ -1,0 +1,121 @@
+"""Results for programs: the documents that `docs/cli.md` promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from longshore.errors import LongshoreError
+
+if TYPE_CHECKING:
+    from longshore.engine.contract import EngineImage
+    from longshore.ops.exporter import ExportedService, ExportResult
+    from longshore.ops.importer import ImportedService, ImportResult
+    from longshore.store.metrics import StoreMetrics
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """Write a document; control characters of foreign texts are escaped, as all but ASCII is."""
+    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+
+
+def problem_json(error: LongshoreError, message: str) -> dict[str, Any]:
+    """Describe an error or a warning, by the kinds that `errors.py` has and no finer ones."""
+    kind = next(k for k in type(error).__mro__ if k.__module__ == LongshoreError.__module__)
+    return {"error": kind.__name__, "message": message, "exit_code": error.exit_code}
+
+
+def plain(value: Any) -> Any:
+    """Turn results into what JSON knows: instants as ISO 8601 in UTC, durations as seconds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        document: dict[str, Any] = {}
+        for field in fields(value):
+            item = getattr(value, field.name)
+            timed = isinstance(item, timedelta) or field.name == "age"
+            document[f"{field.name}_seconds" if timed else field.name] = plain(item)
+        return document
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return round(value.total_seconds(), 3)
+    if isinstance(value, float):
+        return round(value, 3)
+    return value
+
+
+def traffic_json(metrics: StoreMetrics) -> dict[str, int]:
+    """Describe what was asked of the store."""
+    return {
+        "requests": sum(metrics.requests.values()),
+        "retries": sum(metrics.retries.values()),
+        "bytes_in": metrics.bytes_in,
+        "bytes_out": metrics.bytes_out,
+    }
+
+
+def export_json(result: ExportResult) -> dict[str, Any]:
+    """Describe an export."""
+    return {
+        "services": [_exported_json(service) for service in result.services],
+        "image_bytes": image_bytes(result),
+        "uploaded_bytes": result.uploaded_bytes,
+        "saved_images": result.saved_images,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def image_bytes(result: ExportResult) -> int:
+    """Add up the distinct layers of all services."""
+    layers = {layer.diff_id: layer.size_bytes for s in result.services for layer in s.layers}
+    return sum(layers.values())
+
+
+def _exported_json(service: ExportedService) -> dict[str, Any]:
+    return {
+        "service": service.service,
+        "entry": service.entry,
+        "unchanged": service.unchanged,
+        "images": [_image_json(image) for image in service.images],
+        "layers": [plain(layer) for layer in service.layers],
+    }
+
+
+def _image_json(image: EngineImage) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "tags": list(image.tags),
+        "parent": image.parent,
+        "diff_ids": list(image.diff_ids),
+    }
+
+
+def import_json(result: ImportResult) -> dict[str, Any]:
+    """Describe an import."""
+    return {
+        "services": [_imported_json(service) for service in result.services],
+        "downloaded_bytes": result.downloaded_bytes,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _imported_json(service: ImportedService) -> dict[str, Any]:
+    return {
+        "service": service.service,
+        "outcome": service.outcome,
+        "reason": service.reason,
+        "scope": service.scope,
+        "entry": service.entry,
+        "age_seconds": plain(service.age),
+        "images": list(service.images),
+        "tags": list(service.tags),
+        "layers": service.layers,
+        "layers_sent": service.layers_sent,
+        "cache_from": list(service.cache_from),
+    }

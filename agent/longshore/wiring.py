@@ -1,0 +1,180 @@
+"""The composition root: which parts a run is made of, and in which order they are stacked.
+
+Clients are heavy, so each function imports what it makes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longshore import __version__, config
+from longshore.config import Settings
+from longshore.config_values import BucketLocation, FolderLocation
+from longshore.errors import UsageError
+from longshore.surroundings import World
+
+_M_ARENA_MAX = -8  # glibc, malloc.h
+_ARENAS = 2
+
+if TYPE_CHECKING:
+    from longshore.core.entry import Source
+    from longshore.core.services import Service, ServicesFile
+    from longshore.engine.contract import Engine
+    from longshore.ops.doctor import Place, Setup
+    from longshore.ops.exporter import ExportSettings
+    from longshore.ops.importer import ImportSettings
+    from longshore.ops.report import Report
+    from longshore.store.contract import Store
+    from longshore.store.metrics import StoreMetrics
+    from longshore.store.retry import Retry
+
+
+def bound_allocator() -> None:
+    """Have glibc keep few pools of freed memory, instead of eight for each core.
+
+    Measured on an export of 400 MB with two cores: 156 MB at the peak instead of 235 MB.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another libc: nothing to bound
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def real_world() -> World:
+    """Describe the process: its environment, its directory and its streams."""
+    return World(
+        environment=os.environ,
+        directory=Path.cwd(),
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        width=shutil.get_terminal_size().columns,
+        open_store=open_store,
+        open_engine=open_engine,
+    )
+
+
+def open_store(settings: Settings, metrics: StoreMetrics, report: Report) -> Store:
+    """Make the store that the settings name, with all that is around it.
+
+    Raises:
+        UsageError: they name none.
+    """
+    import asyncio
+
+    from longshore.store.limit import LimitStore
+    from longshore.store.metrics import MetricsStore
+    from longshore.store.retry import RetryStore
+
+    def repeated(retry: Retry) -> None:
+        metrics.count_retry(retry)
+        if settings.verbose or retry.attempt > 1:
+            report.line(
+                f"{retry.error} (attempt {retry.attempt} of {retry.attempts}; again in"
+                f" {retry.delay.total_seconds():.1f} s)"
+            )
+
+    # A turn is given back before the wait for the next attempt, and only what succeeds in the end
+    # counts as one request.
+    return MetricsStore(
+        RetryStore(
+            LimitStore(_bare_store(settings), concurrency=settings.concurrency),
+            attempts=config.STORE_ATTEMPTS,
+            base=config.RETRY_BASE,
+            cap=config.RETRY_CAP,
+            sleep=asyncio.sleep,
+            random=random.SystemRandom().random,
+            report=repeated,
+        ),
+        metrics,
+        clock=time.monotonic,
+    )
+
+
+def _bare_store(settings: Settings) -> Store:
+    if settings.store is None:
+        raise UsageError(
+            "no store is set; name one with --store s3://bucket/prefix, with LONGSHORE_STORE,"
+            " or with `store = …` in longshore.toml"
+        )
+    if isinstance(settings.store, FolderLocation):
+        from longshore.store.directory import DirectoryStore
+
+        return DirectoryStore(settings.store.path)
+    from longshore.store.s3 import S3Store
+
+    return S3Store(
+        bucket=settings.store.bucket,
+        prefix=settings.store.prefix,
+        endpoint_url=settings.endpoint_url,
+        concurrency=settings.concurrency,
+        connect_timeout=config.CONNECT_TIMEOUT,
+        read_timeout=config.READ_TIMEOUT,
+    )
+
+
+def open_engine() -> Engine:
+    """Make the engine that the environment names, as the `docker` command finds it."""
+    from longshore.engine.docker import DockerEngine
+
+    return DockerEngine()
+
+
+def export_settings(settings: Settings, source: Source) -> ExportSettings:
+    """Say how an export runs."""
+    from longshore.ops.exporter import ExportSettings
+    from longshore.ops.packing import PART_BYTES
+
+    return ExportSettings(
+        level=settings.level,
+        concurrency=settings.parts_at_once(PART_BYTES),
+        agent=f"longshore/{__version__}",
+        source=source,
+        random=os.urandom,
+        clock=time.monotonic,
+    )
+
+
+def import_settings(settings: Settings) -> ImportSettings:
+    """Say how an import runs."""
+    from longshore.ops.importer import ImportSettings
+
+    return ImportSettings(window_bytes=settings.window_bytes, clock=time.monotonic)
+
+
+def doctor_setup(
+    settings: Settings,
+    services: Callable[[], ServicesFile | tuple[Service, ...]],
+    place: Callable[[], Place],
+    *,
+    engine: Callable[[], Engine],
+    store: Callable[[], Store],
+) -> Setup:
+    """Say what the doctor looks at."""
+    from longshore.ops.doctor import Credentials, Setup
+
+    async def credentials() -> Credentials | None:
+        from longshore.store.s3_connection import find_credentials
+
+        found = await find_credentials()
+        return Credentials(*found) if found else None
+
+    return Setup(
+        services=services,
+        place=place,
+        engine=engine,
+        store=store,
+        credentials=credentials if isinstance(settings.store, BucketLocation) else None,
+        free_bytes=None,
+        clock=lambda: datetime.now(UTC),  # noqa: TID251 - clocks are made here
+        random=os.urandom,
+        timeout=min(config.CHECK_TIMEOUT, settings.timeout),
+    )

@@ -1,0 +1,143 @@
+"""A world of its own for each test: a directory, a store in a folder, an engine in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.fake_engine import FakeEngine
+
+from longshore.cli import run
+from longshore.config import Settings
+from longshore.ops.report import Report
+from longshore.store.contract import Store
+from longshore.store.metrics import StoreMetrics
+from longshore.surroundings import World
+from longshore.wiring import open_store
+
+COMPOSE = """
+name: shop
+services:
+  web: {image: "shop/web:1", x-longshore: {cached: true}}
+  api: {image: "shop/api:1", x-longshore: {cached: true}}
+  db: {image: "postgres:16"}
+"""
+STEPS = [
+    ("FROM base", {"bin/sh": b"#!" * 3000}),
+    ("ENV A=1", None),
+    ("RUN npm ci", {"node_modules/a.js": b"module" * 9000}),
+]
+
+
+class Bytes(io.BytesIO):
+    """Bytes that can refuse to be written."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is not None:
+            raise self.error
+        return super().write(data)
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream that remembers, and that may say it is a terminal."""
+
+    def __init__(self) -> None:
+        self.bytes = Bytes()
+        self.terminal = False
+        super().__init__(self.bytes, encoding="utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    @property
+    def text(self) -> str:
+        return self.bytes.getvalue().decode()
+
+
+@dataclass
+class Shell:
+    """Runs longshore as a process would, within this one."""
+
+    directory: Path
+    environment: dict[str, str]
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    wrap: Callable[[Store], Store] = lambda store: store
+    terminal: bool = False
+    write_error: OSError | None = None
+    out: str = ""
+    err: str = ""
+    raw: bytes = b""
+
+    def __call__(self, *arguments: str) -> int:
+        stdout, stderr = Stream(), Stream()
+        stdout.terminal = stderr.terminal = self.terminal
+        stdout.bytes.error = self.write_error
+        world = World(
+            environment=self.environment,
+            directory=self.directory,
+            stdout=stdout,
+            stderr=stderr,
+            width=80,
+            open_store=self._open_store,
+            open_engine=lambda: self.engine,
+        )
+        code = run(arguments, world)
+        stdout.bytes.error = None
+        self.raw, self.err = stdout.bytes.getvalue(), stderr.text
+        self.out = self.raw.decode(errors="replace")
+        return code
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """Run with `--json`; exactly one document is on standard output."""
+        self(*arguments, "--json")
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+    def _open_store(self, settings: Settings, metrics: StoreMetrics, report: Report) -> Store:
+        return self.wrap(open_store(settings, metrics, report))
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    @property
+    def store(self) -> Path:
+        return self.directory / "store"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """A project with two cached services, on branch `main`, and an engine without images."""
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    return Shell(
+        tmp_path,
+        {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "GIT_CEILING_DIRECTORIES": str(tmp_path.parent),
+            "LONGSHORE_STORE": f"file://{tmp_path}/store",
+            "LONGSHORE_SCOPE": "main",
+        },
+    )
+
+
+@pytest.fixture
+def built(shell: Shell) -> Shell:
+    """The same, with both services built."""
+    shell.engine.build([*STEPS, ("COPY . .", {"app.js": b"one"})], "shop/web:1")
+    shell.engine.build([*STEPS, ("COPY . .", {"app.js": b"two"})], "shop/api:1")
+    return shell
+
+
+@pytest.fixture
+def exported(built: Shell) -> Shell:
+    """The same, exported; the engine is a new machine's, without images."""
+    assert built("export") == 0
+    built.engine = FakeEngine()
+    return built

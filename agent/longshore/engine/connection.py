@@ -80,7 +80,14 @@ class Exchange(http.client.HTTPConnection):
             self.abort()
 
     def begin(self, method: str, path: str, query: Mapping[str, Any], *, body: bool) -> None:
-        """Send the head of a request; with `body`, call `write` and `end_body` next."""
+        """Send the head of a request; with `body`, call `write` and `end_body` next.
+
+        Without one it is a request of HTTP/1.0, whose answer ends where the connection does. In
+        HTTP/1.1 the engine puts every 32 KiB into a frame of its own: 1 GB of a save then takes
+        2.8 s instead of 1.3 s, and 1.1 s of CPU here instead of 0.4 s (engine 28.5, two cores).
+        """
+        if not body:
+            self._http_vsn, self._http_vsn_str = 10, "HTTP/1.0"
         with self._translated():
             self.putrequest(
                 method, f"{path}?{urlencode(query, doseq=True)}", skip_accept_encoding=True

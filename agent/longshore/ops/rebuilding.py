@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
 
 from longshore.core.archive import TRAILER, blob_name, member_header, padding, small_member
 from longshore.core.digests import Digest
-from longshore.core.read_plan import BlobPlan, plan_reads
+from longshore.core.read_plan import BlobPlan, PlannedChunk, plan_reads
 from longshore.core.rebuilding import BlobBuilder, open_chunk
-from longshore.core.recipe import Chunk, Recipe
+from longshore.core.recipe import Recipe
 from longshore.errors import CorruptData
 from longshore.ops.fetching import Fetcher
 from longshore.store.contract import Store
 
 RANGE_BYTES = 8 << 20
 GAP_BYTES = 128 << 10
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
+_BATCH_BYTES = 2 << 20
 
 
 async def build_archive(
@@ -28,7 +33,7 @@ async def build_archive(
     window_bytes: int,
     fetched: Callable[[int], None],
 ) -> AsyncGenerator[bytes, None]:
-    """Build an archive of small files and rebuilt blobs, in blocks of about 1 MiB.
+    """Build an archive of small files and rebuilt blobs, in blocks of up to about 3 MiB.
 
     The end-of-archive marker comes only after every blob has been checked, so a wrong byte
     anywhere breaks the archive off before the engine can take it for whole.
@@ -61,35 +66,101 @@ async def build_archive(
 async def _blob(
     store: Store, project: str, blob: BlobPlan, fetcher: Fetcher
 ) -> AsyncGenerator[bytes, None]:
+    """Rebuild one blob: its chunks are opened in one thread while others are joined in another."""
     builder = BlobBuilder(blob.recipe)
-    positions = [0] * len(blob.streams)
-    pending: list[memoryview] = []
-    pending_bytes = 0
-    while (stream := builder.next_stream()) is not None:
-        planned = blob.streams[stream][positions[stream]]
-        positions[stream] += 1
-        read = await fetcher.get(planned.read)
-        stored = memoryview(read)[planned.at : planned.at + planned.chunk.stored_bytes]
-
-        try:
-            pieces = await asyncio.to_thread(_step, builder, stream, planned.chunk, stored)
-        except CorruptData as error:
-            url = store.url(planned.chunk.pack.key(project))
-            raise CorruptData(f"{url}: at byte {planned.chunk.offset}: {error}") from error
-        following = positions[stream]
-        rest = blob.streams[stream]
-        if following == len(rest) or rest[following].read != planned.read:
-            fetcher.release(planned.read)
-        pending += pieces
-        pending_bytes += sum(map(len, pieces))
-        if pending_bytes >= _BLOCK_BYTES:
-            yield b"".join(pending)
-            pending.clear()
-            pending_bytes = 0
+    ready: list[deque[bytes]] = [deque() for _ in blob.streams]
+    async with contextlib.AsyncExitStack() as open_streams:
+        streams = [
+            await open_streams.enter_async_context(_Stream(store, project, planned, fetcher))
+            for planned in blob.streams
+        ]
+        while (wanted := builder.next_stream()) is not None:
+            if not ready[wanted]:
+                ready[wanted].extend(await streams[wanted].next())
+            yield await asyncio.to_thread(_join, builder, ready)
     builder.finish()
-    if pending:
-        yield b"".join(pending)
 
 
-def _step(builder: BlobBuilder, stream: int, chunk: Chunk, stored: memoryview) -> list[memoryview]:
-    return builder.feed(stream, open_chunk(chunk, stored))
+def _join(builder: BlobBuilder, ready: Sequence[deque[bytes]]) -> bytes:
+    """Join what is ready, until a chunk is needed that is not."""
+    pieces: list[memoryview] = []
+    size = 0
+    while size < _BLOCK_BYTES:
+        wanted = builder.next_stream()
+        if wanted is None or not ready[wanted]:
+            break
+        for piece in builder.feed(wanted, ready[wanted].popleft()):
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)
+
+
+class _Stream:
+    """The chunks of one stream, opened a batch ahead of their use."""
+
+    def __init__(
+        self, store: Store, project: str, planned: Sequence[PlannedChunk], fetcher: Fetcher
+    ) -> None:
+        self._store = store
+        self._project = project
+        self._fetcher = fetcher
+        self._batches = deque(_batches(planned))
+        self._ahead: asyncio.Task[list[bytes]] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._ahead
+
+    async def next(self) -> list[bytes]:
+        """Return the next chunks in plain; there has to be one."""
+        opened = self._ahead or asyncio.create_task(self._open(self._batches.popleft()))
+        self._ahead = opened
+        chunks = await opened
+        self._ahead = None
+        if self._batches:
+            self._ahead = asyncio.create_task(self._open(self._batches.popleft()))
+        return chunks
+
+    async def _open(self, batch: Sequence[PlannedChunk]) -> list[bytes]:
+        read = await self._fetcher.get(batch[0].read)
+        chunks = await asyncio.to_thread(self._open_all, batch, read)
+        if not self._batches or self._batches[0][0].read != batch[0].read:
+            self._fetcher.release(batch[0].read)
+        return chunks
+
+    def _open_all(self, batch: Sequence[PlannedChunk], read: bytearray) -> list[bytes]:
+        view = memoryview(read)
+        chunks: list[bytes] = []
+        for planned in batch:
+            chunk = planned.chunk
+            try:
+                stored = view[planned.at : planned.at + chunk.stored_bytes]
+                chunks.append(open_chunk(chunk, stored))
+            except CorruptData as error:
+                url = self._store.url(chunk.pack.key(self._project))
+                raise CorruptData(f"{url}: at byte {chunk.offset}: {error}") from error
+        return chunks
+
+
+def _batches(planned: Sequence[PlannedChunk]) -> Iterator[list[PlannedChunk]]:
+    """Group chunks of one read, so that one hop to a thread serves several."""
+    batch: list[PlannedChunk] = []
+    size = 0
+    for one in planned:
+        if batch and (batch[0].read != one.read or size + one.chunk.plain_bytes > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += one.chunk.plain_bytes
+    if batch:
+        yield batch

@@ -135,6 +135,7 @@ def export_settings(settings: Settings, source: Source) -> ExportSettings:
 
     return ExportSettings(
         level=settings.level,
+        hurry="level" not in settings.sources,
         concurrency=settings.parts_at_once(PART_BYTES),
         agent=f"longshore/{__version__}",
         source=source,

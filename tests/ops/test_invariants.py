@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.support.cache import Notes, export, import_, reading, service
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, FakeImage
 from tests.support.stopping_store import StoppingStore, Way
 
+from longshore.core.digests import digest_of
 from longshore.core.entry import EngineFacts, Entry, encode_entry
 from longshore.core.envelope import Envelope, seal
 from longshore.core.ids import new_id
@@ -356,6 +357,29 @@ async def test_a_service_built_upon_another_does_not_take_its_tag_back_in_time()
         assert [done.outcome for done in result.services] == ["hit", "hit"]
         assert fresh.images[new].tags == {"web:1"}
         assert fresh.images[old].tags == set()
+
+
+async def test_parents_that_a_cached_build_made_anew_do_not_cost_a_save() -> None:
+    store = new_store()
+    engine = machine(1)
+    await export(engine, store, [WEB])
+    web = next(i for i, image in engine.images.items() if "web:1" in image.tags)
+    before = await reading(store).read_entry((await reading(store).newest("main"))[0])
+    image = engine.images[web]
+    assert image.parent is not None
+    middle = engine.images[image.parent]
+    again = middle.config.replace(b'"config": {}', b'"config": {"Env": []}')
+    identifier = digest_of(again)
+    engine.images[identifier] = FakeImage(again, parent=middle.parent)
+    image.parent = identifier
+
+    result = await export(engine, store, [WEB])
+
+    after = await reading(store).read_entry((await reading(store).newest("main"))[0])
+    assert result.saved_images == 0
+    assert result.services[0].unchanged
+    assert after.images == before.images
+    await assert_all_loadable(store, {"web"})
 
 
 async def test_a_recipe_that_names_packs_of_a_foreign_scope_is_refused() -> None:

@@ -58,6 +58,7 @@ async def export(
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
         level=level,
+        hurry=True,
         concurrency=4,
         agent="test",
         source=Source(),

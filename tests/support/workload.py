@@ -53,11 +53,16 @@ def write_code(folder: Path, version: int) -> None:
         (folder / "code" / f"module{number}.py").write_text(text)
 
 
-def rebuild_modules(folder: Path, *, changed: int, seed: int) -> None:
-    """Make the modules as a package manager would anew: new times, and a few other contents."""
+def rebuild_modules(folder: Path, *, scattered: int, seed: int) -> None:
+    """Make the modules anew as a package manager would that updates one package of about 40 files.
+
+    All files get new times; those of one package other contents, and so do some others.
+    """
     rng = random.Random(seed)
     files = sorted(path for path in (folder / "modules").rglob("*") if path.is_file())
-    for path in rng.sample(files, changed):
+    package = files[len(files) // 2].parents[1]
+    updated = {path for path in files if package in path.parents}
+    for path in sorted(updated | set(rng.sample(files, scattered))):
         path.write_bytes(path.read_bytes() + b"// patched\n")
     for number, path in enumerate(files):
         os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))

@@ -39,9 +39,14 @@ MAX_CHAIN = 1000  # parents of one image; the engines stop at 125 layers, but no
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """How an export runs; the defaults live in `config.py`."""
+    """How an export runs; the defaults live in `config.py`.
+
+    Args:
+        hurry: fall back to zstd level 1 while compression cannot keep up with the engine.
+    """
 
     level: int
+    hurry: bool
     concurrency: int
     agent: str
     source: Source
@@ -109,6 +114,7 @@ class _Export:
         self._report = report
         self._result = ExportResult()
         self._scope = reading.scopes[0]
+        self._roots: dict[str, tuple[Digest, ...]] = {}
 
     async def run(self, services: Sequence[Service]) -> ExportResult:
         started = self._settings.clock()
@@ -127,6 +133,8 @@ class _Export:
         basis = await self._reading.store.now()
         reachable = await find_reachable(self._reading, list(chains), info.platform, self._report)
         before = frozenset(reachable.blobs)
+        for service, chain in chains.items():
+            chains[service] = keep_stored_parents(chain, self._roots[service], reachable)
         await self._store_missing(chains, reachable, basis)
         for service, chain in chains.items():
             new = new_in(chain, before)
@@ -178,6 +186,7 @@ class _Export:
         chains: dict[str, list[EngineImage]] = {}
         for service in services:
             chain: dict[Digest, EngineImage] = {}
+            roots: list[Digest] = []
             for reference in service.images:
                 image = await self._engine.inspect(reference.familiar)
                 if image is None:
@@ -190,9 +199,11 @@ class _Export:
                     if not chain:
                         break  # without its first image a service is nothing
                     continue
+                roots.append(image.id)
                 await self._walk(service.name, image, chain)
             if chain:
                 chains[service.name] = list(chain.values())
+                self._roots[service.name] = tuple(i for i in roots if i in chain)
         return chains
 
     async def _walk(
@@ -252,6 +263,7 @@ class _Export:
                 packs,
                 known=reachable.chunks,
                 level=self._settings.level,
+                hurry=self._settings.hurry,
                 report=self._report,
             )
             await packs.finish()
@@ -291,6 +303,41 @@ class _Export:
         key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
         await self._reading.store.put(key, data)
         self._result.uploaded_bytes += len(data)
+
+
+def keep_stored_parents(
+    chain: Sequence[EngineImage], roots: Sequence[Digest], reachable: Reachable
+) -> list[EngineImage]:
+    """Put the parents that are stored in the place of others that a build gave the same image.
+
+    With `--cache-from` the classic builder writes new images for all steps but the last one, with
+    ids of their own, and makes them the parents of the image that it found (moby,
+    `image/cache/cache.go`, `restoreCachedImage`). They hold the same layers and steps, and nobody
+    needs them; to store them, the engine would have to save everything once more.
+    """
+    if all(image.id in reachable.documents for image in chain):
+        return list(chain)
+    for entry in reachable.newest.values():
+        stored = {image.id: image for image in entry.images}
+        kept: dict[Digest, EngineImage] = {}
+        current = {image.id: image for image in chain}
+        for root in roots:
+            following: str | None = root
+            while following is not None and following in stored:
+                image = stored[following]
+                here = current.get(Digest(following))
+                kept[Digest(image.id)] = EngineImage(
+                    id=Digest(image.id),
+                    tags=here.tags if here is not None else (),
+                    parent=Digest(image.parent) if image.parent else None,
+                    diff_ids=tuple(Digest(diff_id) for diff_id in image.diff_ids),
+                    size_bytes=here.size_bytes if here is not None else 0,
+                )
+                following = image.parent
+        tagged = {image.id for image in chain if image.tags}
+        if tagged.issubset(kept) and set(roots).issubset(kept):
+            return list(kept.values())
+    return list(chain)
 
 
 def new_in(chain: Sequence[EngineImage], before: frozenset[Digest]) -> frozenset[Digest]:

@@ -24,6 +24,7 @@ from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 from longshore.ops.tasks import side_by_side
 
+FAST_LEVEL = 1
 MAX_WORKERS = 4  # at level 3 they outrun any engine, and each holds a batch in memory
 _BATCH_BYTES = 2 << 20
 _MAX_HELD_BYTES = 8 << 20  # of compressed headers that wait for the end of their layer
@@ -46,9 +47,14 @@ async def save_blobs(
     *,
     known: Mapping[bytes, Chunk],
     level: int,
+    hurry: bool,
     report: Report,
 ) -> list[Recipe]:
     """Store the chunks that an archive's wanted blobs are made of.
+
+    Args:
+        hurry: compress at level 1 what comes while all threads are busy: then compression is what
+            everybody waits for, and not the store.
 
     Returns:
         The recipe of each blob that passed. The packs they name are stored once
@@ -62,10 +68,19 @@ async def save_blobs(
     done: list[BlobFacts] = []
     queue: asyncio.Queue[_Batch | None] = asyncio.Queue(maxsize=workers + 1)
     with ThreadPoolExecutor(workers, "compress") as pool:
+        busy = 0
+
+        def one_less(_: object) -> None:
+            nonlocal busy
+            busy -= 1
 
         async def hand_over(batch: _Batch) -> None:
+            nonlocal busy
             loop = asyncio.get_running_loop()
-            batch.stored = loop.run_in_executor(pool, _compress, batch.cuts, level)
+            chosen = min(level, FAST_LEVEL) if hurry and busy >= workers else level
+            batch.stored = loop.run_in_executor(pool, _compress, batch.cuts, chosen)
+            busy += 1
+            batch.stored.add_done_callback(one_less)
             await queue.put(batch)
 
         async def cut() -> None:

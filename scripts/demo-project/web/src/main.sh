@@ -1,0 +1,1 @@
+echo "web: $(wc -c < /app/app.gz) bytes of compiled code"

@@ -1,0 +1,1 @@
+echo "worker: $(wc -l < /app/MANIFEST) modules"

@@ -1,7 +1,7 @@
 # Longshore as an image.
 #
 #     docker build -t longshore .
-#     docker run --rm -v "$PWD:/work:ro" -v /var/run/docker.sock:/var/run/docker.sock \
+#     docker run --rm -v "$PWD:/project:ro" -v /var/run/docker.sock:/var/run/docker.sock \
 #         --group-add "$(stat -c %g /var/run/docker.sock)" \
 #         -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY -e AWS_REGION \
 #         longshore import --store s3://bucket/cache --scope main
@@ -36,9 +36,9 @@ FROM ${BASE}
 COPY --from=build /opt/longshore /opt/longshore
 RUN echo 'longshore:x:10001:10001::/home/longshore:/bin/false' >> /etc/passwd \
     && echo 'longshore:x:10001:' >> /etc/group \
-    && mkdir -p /home/longshore /work \
+    && mkdir -p /home/longshore /project \
     && chown 10001:10001 /home/longshore
 ENV PATH=/opt/longshore/bin:$PATH HOME=/home/longshore PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /work
+WORKDIR /project
 ENTRYPOINT ["longshore"]

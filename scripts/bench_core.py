@@ -108,7 +108,9 @@ def run(command: Sequence[str | Path], environment: dict[str, str], **options: A
 def longshore(verb: str, engine: ThrowawayEngine, store: Path, *more: str) -> Run:
     """Run a longshore command, its start-up included."""
     command = [sys.executable, "-m", "longshore", verb, "--strict", *PROJECT]
-    return run([*command, "--store", f"file://{store}", *more], engine.environment())
+    environment = engine.environment()
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles longshore at each start
+    return run([*command, "--store", f"file://{store}", *more], environment)
 
 
 def drop_caches() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -263,12 +261,8 @@ def test_time_limit_is_one_line_and_6(built: Shell) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_in_good_order(built: Shell, number: signal.Signals) -> None:
-    def kill() -> None:
-        time.sleep(0.05)
-        os.kill(os.getpid(), number)
-
     async def forever() -> None:
-        threading.Thread(target=kill).start()
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), number)
         await asyncio.Event().wait()
 
     built.engine.hang = forever

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -163,7 +164,7 @@ class DockerEngine(Engine):
             return self._client
 
     def _open(self) -> docker.DockerClient:
-        with _translated(self._host or "its default address"):
+        with _translated(self._host or os.environ.get("DOCKER_HOST") or "its default address"):
             if self._host is not None:
                 return docker.DockerClient(self._host, version="auto", timeout=_CONTROL_SECONDS)
             return docker.from_env(version="auto", timeout=_CONTROL_SECONDS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from longshore.core.digests import Digest, hex_of, short
+from longshore.core.digests import Digest, hex_of
 from longshore.core.entry import EngineFacts, Entry, Figures, Source, encode_entry
 from longshore.core.envelope import Envelope, seal
 from longshore.core.export_plan import describe_images, plan_save
@@ -21,7 +21,8 @@ from longshore.core.recipe import Recipe, encode_recipe
 from longshore.core.services import Service
 from longshore.core.sorting import ArchiveSorter
 from longshore.engine.contract import Engine, EngineImage, EngineInfo, require_graphdriver
-from longshore.errors import EngineError, NotBuilt, StoreError
+from longshore.errors import EngineError, StoreError
+from longshore.ops.chains import Chain, find_chains, keep_stored_parents
 from longshore.ops.packing import PackWriter
 from longshore.ops.reachable import (
     MAX_AGE_OF_BASIS,
@@ -33,8 +34,6 @@ from longshore.ops.reachable import (
 from longshore.ops.report import Report
 from longshore.ops.saving import save_blobs
 from longshore.ops.tasks import side_by_side
-
-MAX_CHAIN = 1000  # parents of one image; the engines stop at 125 layers, but not at empty steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,121 +113,80 @@ class _Export:
         self._report = report
         self._result = ExportResult()
         self._scope = reading.scopes[0]
-        self._roots: dict[str, tuple[Digest, ...]] = {}
 
     async def run(self, services: Sequence[Service]) -> ExportResult:
         started = self._settings.clock()
         info = await self._engine.info()
         require_graphdriver(info)
-        chains = await self._find_images(services)
+        chains = await find_chains(self._engine, services, self._report)
         if chains:
             await self._export(info, chains, started)
         self._result.seconds = self._settings.clock() - started
         return self._result
 
-    async def _export(
-        self, info: EngineInfo, chains: dict[str, list[EngineImage]], started: float
-    ) -> None:
+    async def _export(self, info: EngineInfo, found: dict[str, Chain], started: float) -> None:
         # Before the first listing: whatever is relied on was live at this moment or later.
         basis = await self._reading.store.now()
-        reachable = await find_reachable(self._reading, list(chains), info.platform, self._report)
+        reachable = await find_reachable(self._reading, list(found), info.platform, self._report)
         before = frozenset(reachable.blobs)
-        for service, chain in chains.items():
-            chains[service] = keep_stored_parents(chain, self._roots[service], reachable)
+        chains: dict[str, Sequence[EngineImage]] = {}
+        for service, chain in found.items():
+            if any(image.id not in reachable.documents for image in chain.images):
+                chain = keep_stored_parents(chain, reachable.newest.values())
+            chains[service] = chain.images
         await self._store_missing(chains, reachable, basis)
-        for service, chain in chains.items():
-            new = new_in(chain, before)
+        for service, images in chains.items():
+            new = new_in(images, before)
             layers = tuple(
                 ExportedLayer(diff_id, reachable.blobs[diff_id][1].size_bytes, diff_id in new)
-                for diff_id in dict.fromkeys(d for image in chain for d in image.diff_ids)
+                for diff_id in dict.fromkeys(d for image in images for d in image.diff_ids)
             )
-            contents = describe_images(
-                chain,
-                reachable.documents,
-                {d: (ref, recipe.size_bytes) for d, (ref, recipe) in reachable.blobs.items()},
+            figures = Figures(
+                image_bytes=sum(layer.size_bytes for layer in layers),
+                uploaded_bytes=self._result.uploaded_bytes,
+                new_blobs=len(new),
+                seconds=self._settings.clock() - started,
             )
-            earlier = reachable.newest.get((self._scope, service))
-            entry = Entry(
-                kind="image",
-                project=self._reading.project,
-                scope=self._scope,
-                service=service,
-                platform=info.platform,
-                id=await self._next_id(reachable.newest_ids.get(segment(service))),
-                basis=basis,
-                agent=self._settings.agent,
-                engine=EngineFacts(info.version, info.image_store),
-                documents=contents.documents,
-                media_types=contents.media_types,
-                images=contents.images,
-                blobs=contents.blobs,
-                refs=contents.refs,
-                source=self._settings.source,
-                figures=Figures(
-                    image_bytes=sum(layer.size_bytes for layer in layers),
-                    uploaded_bytes=self._result.uploaded_bytes,
-                    new_blobs=len(new),
-                    seconds=self._settings.clock() - started,
-                ),
-            )
+            entry = await self._describe(info, service, images, reachable, basis, figures)
             await self._publish(entry)
+            earlier = reachable.newest.get((self._scope, service))
+            unchanged = earlier is not None and earlier.images == entry.images
             self._result.services.append(
-                ExportedService(
-                    service=service,
-                    entry=entry.id,
-                    unchanged=earlier is not None and earlier.images == entry.images,
-                    images=tuple(chain),
-                    layers=layers,
-                )
+                ExportedService(service, entry.id, unchanged, tuple(images), layers)
             )
 
-    async def _find_images(self, services: Sequence[Service]) -> dict[str, list[EngineImage]]:
-        chains: dict[str, list[EngineImage]] = {}
-        for service in services:
-            chain: dict[Digest, EngineImage] = {}
-            roots: list[Digest] = []
-            for reference in service.images:
-                image = await self._engine.inspect(reference.familiar)
-                if image is None:
-                    self._report.warn(
-                        NotBuilt(
-                            f"{service.name}: there is no image {reference.familiar};"
-                            " build it before the export"
-                        )
-                    )
-                    if not chain:
-                        break  # without its first image a service is nothing
-                    continue
-                roots.append(image.id)
-                await self._walk(service.name, image, chain)
-            if chain:
-                chains[service.name] = list(chain.values())
-                self._roots[service.name] = tuple(i for i in roots if i in chain)
-        return chains
-
-    async def _walk(
-        self, service: str, image: EngineImage, chain: dict[Digest, EngineImage]
-    ) -> None:
-        """Add an image and its parents, down to the base image."""
-        if not image.diff_ids:
-            self._report.warn(
-                NotBuilt(f"{service}: the image {short(image.id)} has no layers; nothing to cache")
-            )
-            return
-        following: EngineImage | None = image
-        while following is not None and following.id not in chain and len(chain) < MAX_CHAIN:
-            if not following.diff_ids:
-                self._report.line(
-                    f"{service}: {short(following.id)} has no layers yet, which no engine can save;"
-                    " it is left out"
-                )
-                return
-            chain[following.id] = following
-            parent = following.parent
-            following = None if parent is None else await self._engine.inspect(parent)
+    async def _describe(
+        self,
+        info: EngineInfo,
+        service: str,
+        images: Sequence[EngineImage],
+        reachable: Reachable,
+        basis: datetime,
+        figures: Figures,
+    ) -> Entry:
+        sizes = {d: (ref, recipe.size_bytes) for d, (ref, recipe) in reachable.blobs.items()}
+        contents = describe_images(images, reachable.documents, sizes)
+        return Entry(
+            kind="image",
+            project=self._reading.project,
+            scope=self._scope,
+            service=service,
+            platform=info.platform,
+            id=await self._next_id(reachable.newest_ids.get(segment(service))),
+            basis=basis,
+            agent=self._settings.agent,
+            engine=EngineFacts(info.version, info.image_store),
+            documents=contents.documents,
+            media_types=contents.media_types,
+            images=contents.images,
+            blobs=contents.blobs,
+            refs=contents.refs,
+            source=self._settings.source,
+            figures=figures,
+        )
 
     async def _store_missing(
-        self, chains: dict[str, list[EngineImage]], reachable: Reachable, basis: datetime
+        self, chains: dict[str, Sequence[EngineImage]], reachable: Reachable, basis: datetime
     ) -> None:
         """Take from the engine what the scopes lack, and store packs, then recipes."""
         images = [image for chain in chains.values() for image in chain]
@@ -305,41 +263,6 @@ class _Export:
         self._result.uploaded_bytes += len(data)
 
 
-def keep_stored_parents(
-    chain: Sequence[EngineImage], roots: Sequence[Digest], reachable: Reachable
-) -> list[EngineImage]:
-    """Put the parents that are stored in the place of others that a build gave the same image.
-
-    With `--cache-from` the classic builder writes new images for all steps but the last one, with
-    ids of their own, and makes them the parents of the image that it found (moby,
-    `image/cache/cache.go`, `restoreCachedImage`). They hold the same layers and steps, and nobody
-    needs them; to store them, the engine would have to save everything once more.
-    """
-    if all(image.id in reachable.documents for image in chain):
-        return list(chain)
-    for entry in reachable.newest.values():
-        stored = {image.id: image for image in entry.images}
-        kept: dict[Digest, EngineImage] = {}
-        current = {image.id: image for image in chain}
-        for root in roots:
-            following: str | None = root
-            while following is not None and following in stored:
-                image = stored[following]
-                here = current.get(Digest(following))
-                kept[Digest(image.id)] = EngineImage(
-                    id=Digest(image.id),
-                    tags=here.tags if here is not None else (),
-                    parent=Digest(image.parent) if image.parent else None,
-                    diff_ids=tuple(Digest(diff_id) for diff_id in image.diff_ids),
-                    size_bytes=here.size_bytes if here is not None else 0,
-                )
-                following = image.parent
-        tagged = {image.id for image in chain if image.tags}
-        if tagged.issubset(kept) and set(roots).issubset(kept):
-            return list(kept.values())
-    return list(chain)
-
-
-def new_in(chain: Sequence[EngineImage], before: frozenset[Digest]) -> frozenset[Digest]:
+def new_in(images: Sequence[EngineImage], before: frozenset[Digest]) -> frozenset[Digest]:
     """Tell which layers of images were not reachable before the export."""
-    return frozenset(d for image in chain for d in image.diff_ids) - before
+    return frozenset(d for image in images for d in image.diff_ids) - before

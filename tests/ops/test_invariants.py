@@ -382,6 +382,24 @@ async def test_parents_that_a_cached_build_made_anew_do_not_cost_a_save() -> Non
     await assert_all_loadable(store, {"web"})
 
 
+async def test_stored_parents_are_not_kept_if_a_layer_of_theirs_is_lost() -> None:
+    store = new_store()
+    engine = machine(1)
+    await export(engine, store, [WEB])
+    web = next(i for i, image in engine.images.items() if "web:1" in image.tags)
+    image = engine.images[web]
+    assert image.parent is not None
+    middle = engine.images.pop(image.parent)
+    again = middle.config.replace(b'"config": {}', b'"config": {"Env": []}')
+    image.parent = digest_of(again)
+    engine.images[image.parent] = FakeImage(again, parent=middle.parent)
+    await store.delete([key async for key in _keys(store) if _kind(key) == "packs"])
+
+    await export(engine, store, [WEB])
+
+    await assert_all_loadable(store, {"web"})
+
+
 async def test_a_recipe_that_names_packs_of_a_foreign_scope_is_refused() -> None:
     store = new_store()
     await export(machine(1), store, [WEB])

@@ -6,16 +6,11 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from longshore.core.load_plan import plan_load
-from longshore.core.recipe import Recipe
-from longshore.errors import CorruptData
 from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
-from longshore.ops.tasks import for_each
-
-_RECIPES_AT_ONCE = 16
 
 
 async def cat_service(
@@ -42,15 +37,9 @@ async def cat_service(
         CorruptData: an object is missing or damaged; the message names it.
         StoreError: the store failed.
     """
-    hit = await find_cached(reading, service, platform)
-    entry = hit.entry
+    entry = (await find_cached(reading, service, platform)).entry
     plan = plan_load(entry, ())
-    refs = entry.recipe_refs()
-    if lacking := [blob for blob in plan.blobs if blob not in refs]:
-        raise CorruptData(f"{hit.url} does not keep the layer {lacking[0]}")
-    recipes: list[Recipe] = await for_each(
-        reading.read_recipe, [refs[blob] for blob in plan.blobs], at_once=_RECIPES_AT_ONCE
-    )
+    recipes = list((await reading.recipes_for(entry, plan.blobs)).values())
     report.begin("reading", sum(recipe.stored_bytes for recipe in recipes))
     archive = build_archive(
         reading.store,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from longshore.core.digests import Digest, short
@@ -80,13 +80,17 @@ async def _walk(
         following = None if parent is None else await engine.inspect(parent)
 
 
-def keep_stored_parents(chain: Chain, entries: Iterable[Entry]) -> Chain:
+def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collection[Digest]) -> Chain:
     """Put the parents that are stored in the place of others that a build gave the same images.
 
     With `--cache-from` the classic builder writes new images for all steps but the last one, with
     ids of their own, and makes them the parents of the image that it found (moby,
     `image/cache/cache.go`, `restoreCachedImage`). They hold the same layers and steps, and nobody
     needs them; to store them, the engine would have to save everything once more.
+
+    Args:
+        blobs: layers that can be rebuilt. What lacks one has to come from the engine, which may
+            know nothing of the stored parents.
     """
     here = {image.id: image for image in chain.images}
     tagged = {image.id for image in chain.images if image.tags}
@@ -106,6 +110,7 @@ def keep_stored_parents(chain: Chain, entries: Iterable[Entry]) -> Chain:
                     size_bytes=same.size_bytes if same is not None else 0,
                 )
                 following = image.parent
-        if tagged.issubset(kept) and set(chain.named).issubset(kept):
+        whole = all(set(image.diff_ids).issubset(blobs) for image in kept.values())
+        if whole and tagged.issubset(kept) and set(chain.named).issubset(kept):
             return Chain(tuple(kept.values()), chain.named)
     return chain

@@ -132,9 +132,9 @@ class _Export:
         chains: dict[str, Sequence[EngineImage]] = {}
         for service, chain in found.items():
             if any(image.id not in reachable.documents for image in chain.images):
-                chain = keep_stored_parents(chain, reachable.newest.values())
+                chain = keep_stored_parents(chain, reachable.newest.values(), before)
             chains[service] = chain.images
-        await self._store_missing(chains, reachable, basis)
+        await self._store_missing(chains, reachable)
         for service, images in chains.items():
             new = new_in(images, before)
             layers = tuple(
@@ -186,7 +186,7 @@ class _Export:
         )
 
     async def _store_missing(
-        self, chains: dict[str, Sequence[EngineImage]], reachable: Reachable, basis: datetime
+        self, chains: dict[str, Sequence[EngineImage]], reachable: Reachable
     ) -> None:
         """Take from the engine what the scopes lack, and store packs, then recipes."""
         images = [image for chain in chains.values() for image in chain]
@@ -234,9 +234,10 @@ class _Export:
                 f"the engine's archive lacks {len(missing)} of the layers and configs of its"
                 f" images, first {sorted(missing)[0]}; was an image removed meanwhile?"
             )
-        new = [r for r in recipes if r.digest in plan.blobs and r.digest not in reachable.blobs]
+        # Engines up to 24 cannot be kept from sending layers that are stored already, or twice.
+        new = {recipe.digest: recipe for recipe in recipes if recipe.digest in plan.blobs}
         async with side_by_side() as group:
-            for recipe in {recipe.digest: recipe for recipe in new}.values():
+            for recipe in new.values():
                 identifier = new_id(now, self._settings.random(10))
                 ref = Ref(self._scope, f"{hex_of(recipe.digest)}.{identifier}")
                 reachable.blobs[recipe.digest] = (ref, recipe)

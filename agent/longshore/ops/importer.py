@@ -15,7 +15,6 @@ from typing import Literal
 
 from longshore.core.digests import Digest, chain_ids, short
 from longshore.core.entry import Entry
-from longshore.core.keys import Ref
 from longshore.core.load_plan import (
     LoadPlan,
     SharedPlan,
@@ -39,7 +38,7 @@ from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
-from longshore.ops.tasks import side_by_side
+from longshore.ops.tasks import for_each, side_by_side
 
 _INSPECTED_AT_ONCE = 8
 _LOADED_AT_ONCE = 4  # services; more would only share the same cores and the same memory
@@ -159,28 +158,24 @@ class _Import:
 
     async def _look_at_engine(self) -> None:
         """Learn which images and which stacks of layers the engine has."""
-        slots = asyncio.Semaphore(_INSPECTED_AT_ONCE)
-
-        async def look(image_id: Digest) -> None:
-            async with slots:
-                image = await self._engine.inspect(image_id)
+        ids = await self._engine.image_ids()
+        for image in await for_each(self._engine.inspect, ids, at_once=_INSPECTED_AT_ONCE):
             if image is not None:
-                self._images[image_id] = image
+                self._images[image.id] = image
                 self._chains.update(chain_ids(image.diff_ids))
 
-        async with side_by_side() as group:
-            for image_id in await self._engine.image_ids():
-                group.create_task(look(image_id))
+    def _has_all(self, entry: Entry) -> bool:
+        """Tell whether the engine had every image of an entry, with its parent."""
+        return not missing_images(entry, {i: image.parent for i, image in self._images.items()})
 
     async def _load_all(self, services: Mapping[str, Service], hits: dict[str, Hit]) -> None:
         recipes: dict[str, dict[Digest, Recipe]] = {}
-        parents = {image.id: image.parent for image in self._images.values()}
         for name, hit in list(hits.items()):
             try:
                 needed: Collection[Digest] = ()
-                if missing_images(hit.entry, parents):
+                if not self._has_all(hit.entry):
                     needed = plan_load(hit.entry, self._chains).blobs
-                recipes[name] = await self._recipes(hit.entry, needed)
+                recipes[name] = await self._reading.recipes_for(hit.entry, needed)
             except LongshoreError as error:
                 self._miss(name, error)
                 del hits[name]
@@ -198,22 +193,6 @@ class _Import:
         if shared is not None:
             await self._let_go(shared)
         self._report.end()
-
-    async def _recipes(self, entry: Entry, blobs: Collection[Digest]) -> dict[Digest, Recipe]:
-        refs = entry.recipe_refs()
-        lacking = [blob for blob in blobs if blob not in refs]
-        if lacking:
-            raise CorruptData(f"the entry does not keep the layer {short(lacking[0])}")
-        found: dict[Ref, Recipe | LongshoreError] = await self._reading.read_recipes(
-            {refs[blob] for blob in blobs}
-        )
-        recipes: dict[Digest, Recipe] = {}
-        for blob in blobs:
-            recipe = found[refs[blob]]
-            if isinstance(recipe, LongshoreError):
-                raise recipe
-            recipes[blob] = recipe
-        return recipes
 
     async def _load_shared(
         self, entries: Mapping[str, Entry], recipes: Mapping[str, Mapping[Digest, Recipe]]
@@ -260,8 +239,7 @@ class _Import:
 
     async def _load(self, service: Service, entry: Entry, recipes: Mapping[Digest, Recipe]) -> int:
         """Load an entry, and check that all of it is there. Returns how many layers were sent."""
-        parents = {image.id: image.parent for image in self._images.values()}
-        if not recipes and not missing_images(entry, parents):
+        if self._has_all(entry):
             await self._tag(entry)
             await self._verify(entry)
             return 0
@@ -271,7 +249,7 @@ class _Import:
         except LayerVanished as error:
             self._report.line(f"{service.name}: {error}; loading in full")
             plan = plan_load(entry, ())
-            await self._send(plan, await self._recipes(entry, plan.blobs))
+            await self._send(plan, await self._reading.recipes_for(entry, plan.blobs))
         await self._verify(entry)
         return len(recipes)
 

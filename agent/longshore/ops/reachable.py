@@ -18,6 +18,7 @@ from longshore.core.keys import (
     EntryKey,
     Ref,
     entries_prefix,
+    entry_key,
     parse_entry_key,
     scope_prefix,
     segment,
@@ -25,11 +26,12 @@ from longshore.core.keys import (
 from longshore.core.recipe import Chunk, Recipe, decode_recipe
 from longshore.errors import CorruptData, LongshoreError, NotCached, UnsupportedFormat
 from longshore.ops.report import Report
-from longshore.ops.tasks import side_by_side
+from longshore.ops.tasks import for_each, side_by_side
 from longshore.store.contract import ObjectInfo, Store
 
 MAX_AGE_OF_BASIS = timedelta(hours=12)
 """Half of what prune waits before it deletes; see `docs/format.md`, "Basis"."""
+_RECIPES_AT_ONCE = 16
 MAX_KNOWN_CHUNKS = 150_000  # about 80 GB of layers, and 50 MB of memory
 
 
@@ -123,6 +125,22 @@ class Reading:
             for ref in refs:
                 group.create_task(read(ref))
         return found
+
+    async def recipes_for(self, entry: Entry, blobs: Iterable[Digest]) -> dict[Digest, Recipe]:
+        """Read the recipes of blobs of an entry; all of them are needed.
+
+        Raises:
+            UnsupportedFormat: a newer longshore wrote one.
+            CorruptData: one is missing, damaged, or not kept by the entry.
+        """
+        wanted, refs = list(blobs), entry.recipe_refs()
+        if lacking := [blob for blob in wanted if blob not in refs]:
+            key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
+            raise CorruptData(f"{self.store.url(key)} does not keep the layer {lacking[0]}")
+        recipes = await for_each(
+            self.read_recipe, [refs[blob] for blob in wanted], at_once=_RECIPES_AT_ONCE
+        )
+        return dict(zip(wanted, recipes, strict=True))
 
     async def pack_sizes(self, scopes: Iterable[str]) -> dict[Ref, int]:
         """List the packs that exist, with their sizes."""

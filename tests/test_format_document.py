@@ -141,7 +141,7 @@ def test_what_is_optional_is_said_to_be(before: str, struct: Any) -> None:
 def test_the_example_entry_has_every_field() -> None:
     example = json.loads(block("json entry"))
 
-    assert sorted(example) == sorted(fields(entry._Wire))
+    assert sorted({*example, "index"}) == sorted(fields(entry._Wire))
     for name, struct in (
         ("documents", entry.Document),
         ("images", entry.Image),
@@ -380,6 +380,21 @@ async def test_the_example_of_a_flushed_scope_holds_nothing() -> None:
     await store.put(EXAMPLE_KEYS[3], seal(Envelope(stored("json flushed"))))
 
     assert await find_entry(Reading(store, "shop", ("feature/x",)), "web", "linux-arm64-v8") is None
+
+
+async def test_the_example_of_a_cache_is_found_as_one_and_never_as_images() -> None:
+    example = json.loads(block("json cache"))
+    key = entry_key(*(example[n] for n in ("project", "scope", "service", "platform", "id")))
+    store = MemoryStore(now=lambda: datetime(2026, 11, 22, 13, 8, tzinfo=UTC))
+    await store.put(key, seal(Envelope(stored("json cache"))))
+    reading, name = Reading(store, "shop", ("main",)), example["service"]
+
+    hit = await find_entry(reading, name, "linux-amd64", "buildkit-cache")
+
+    assert hit is not None
+    assert (hit.entry.index, name) == (example["index"], entry.cache_name("web"))
+    assert await find_entry(reading, name, "linux-amd64") is None
+    assert await find_entry(reading, "web", "linux-amd64", kind=None) is None
 
 
 def read_as_entry(data: bytes) -> object:

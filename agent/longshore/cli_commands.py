@@ -8,8 +8,8 @@ import typer
 
 from longshore import __version__
 from longshore.cli_job import Job, Shown, execute
-from longshore.cli_options import with_options
-from longshore.config import Flags
+from longshore.cli_options import Forwarding, forwarded, with_options
+from longshore.config_layers import Flags
 
 app = typer.Typer(
     name="longshore",
@@ -27,6 +27,9 @@ app = typer.Typer(
 Services = Annotated[
     list[str] | None,
     typer.Argument(metavar="SERVICE", help="Services, such as web; all cached ones if none."),
+]
+ToBuild = Annotated[
+    list[str] | None, typer.Argument(metavar="SERVICE", help="Services, such as web; all if none.")
 ]
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, such as web.")]
 
@@ -71,6 +74,39 @@ def import_(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
         return await import_(job, names or [])
 
     return execute(ctx.obj, flags, "import", work)
+
+
+@app.command("cache-from")
+@with_options("cache-from")
+def cache_from(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
+    """Say what makes the next build warm.
+
+    For one service: docker build $(longshore cache-from web) -t shop-web .
+    """
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_build import cache_from
+
+        return await cache_from(job, names or [])
+
+    return execute(ctx.obj, flags, "cache-from", work)
+
+
+@app.command("build", cls=Forwarding)
+@with_options("build")
+def build(ctx: typer.Context, flags: Flags, names: ToBuild = None) -> int:
+    """Import, build with a warm cache, and export.
+
+    What follows `--` goes to `docker compose build`, or to `docker build` where the services file
+    is Codeship's: longshore build web -- --pull
+    """
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_build import build
+
+        return await build(job, names or [], forwarded(ctx))
+
+    return execute(ctx.obj, flags, "build", work)
 
 
 @app.command("list")

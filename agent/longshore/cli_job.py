@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longshore import config
 from longshore.cli_running import Interrupted, run
-from longshore.config import Flags, Settings, load_settings, variable
+from longshore.config import Settings, load_settings
 from longshore.config_file import read_config_file
+from longshore.config_layers import Flags, variable
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from longshore.store.contract import Store
 
 SIGNALLED = 128
-LENIENT = ("export", "import")
+LENIENT = ("export", "import", "build")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Shown:
     text: str
     document: dict[str, Any]
     exit_code: int = 0
+    output: str | None = None
+    """The file to write it to; standard output if there is none."""
 
 
 @dataclass(slots=True)
@@ -98,9 +103,10 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     """Run a command, show what came of it, and return the exit code.
 
     Export and import end with 0 whatever happens, unless the usage is wrong or `--strict` is set:
-    a cache never makes a build fail.
+    a cache never makes a build fail. A build ends with what became of the build itself.
     """
-    quiet, as_json = bool(flags.get("quiet")), bool(flags.get("json"))
+    quiet = bool(flags.get("quiet"))
+    as_json = bool(flags.get("json")) or flags.get("format") == "json"
     report = make_report(world, quiet=quiet)
     try:
         given = flags.get("config") or variable(world.environment, config.CONFIG.variable)
@@ -109,7 +115,8 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     except UsageError as error:
         report.fail(error)
         if as_json:
-            _write_json(world, command, {}, report, error, error.exit_code)
+            world.stdout.write(_json_text(command, {}, report, error, error.exit_code))
+            world.stdout.flush()
         return error.exit_code
     report = make_report(world, quiet=settings.quiet)
     job = Job(world, settings, report)
@@ -117,7 +124,9 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     failure: LongshoreError | None = None
     with report:
         try:
-            shown = run(_with_parts(job, work), timeout=settings.timeout, command=command)
+            # How long a build takes is not the cache's business.
+            timeout = None if command == "build" else settings.timeout
+            shown = run(_with_parts(job, work), timeout=timeout, command=command)
         except LongshoreError as error:
             failure = error
         except Interrupted as stopped:
@@ -127,16 +136,21 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
         report.say("warning", str(failure))
     elif failure is not None:
         report.fail(failure)
+    text = f"{shown.text}\n" if shown.text else ""
+    if settings.json:
+        text = _json_text(command, shown.document, report, failure, code)
     try:
-        if settings.json:
-            _write_json(world, command, shown.document, report, failure, code)
-        elif shown.text:
-            world.stdout.write(f"{shown.text}\n")
+        if shown.output is not None:
+            _replace_file(world.directory / shown.output, text)
+            report.line(f"{shown.output} was written")
+        else:
+            world.stdout.write(text)
             world.stdout.flush()
     except BrokenPipeError:
         return SIGNALLED + signal.SIGPIPE
     except OSError as error:
-        report.say("error", f"the result cannot be written: {error.strerror or error}")
+        where = f" to {shown.output}" if shown.output else ""
+        report.say("error", f"the result cannot be written{where}: {error.strerror or error}")
         return UsageError.exit_code
     return code
 
@@ -157,22 +171,35 @@ async def _with_parts(job: Job, work: Work) -> Shown:
 def _exit_code(job: Job, command: str, shown: Shown, failure: LongshoreError | None) -> int:
     if isinstance(failure, UsageError):
         return failure.exit_code
-    if command in LENIENT and not job.settings.strict:
-        return 0
+    if command in LENIENT and (command == "build" or not job.settings.strict):
+        return shown.exit_code
     codes = [warned.error.exit_code for warned in job.report.warnings]
     if failure is not None:
         codes.append(failure.exit_code)
     return max([shown.exit_code, *codes])
 
 
-def _write_json(
-    world: World,
+def _replace_file(path: Path, text: str) -> None:
+    """Write a file such that readers find the old or the new one, and never a part of it."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)  # a device or a pipe
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _json_text(
     command: str,
     document: dict[str, Any],
     report: LineReport,
     failure: LongshoreError | None,
     code: int,
-) -> None:
+) -> str:
     whole = {
         "schema": 1,
         "command": command,
@@ -182,5 +209,4 @@ def _write_json(
         "warnings": [problem_json(warned.error, warned.text) for warned in report.warnings],
         **document,
     }
-    world.stdout.write(to_text(whole))
-    world.stdout.flush()
+    return to_text(whole)

@@ -7,8 +7,32 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from longshore.config import CONFIG, OPTIONS, Flags, Option
+from longshore.config import CONFIG, OPTIONS, Option
+from longshore.config_layers import Flags
+
+_FORWARDED = "longshore.forwarded"
+
+
+class Forwarding(TyperCommand):
+    """A command that hands on what follows `--`, which Typer would take for more arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what follows `--` for `forwarded`, and parse the rest."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[_FORWARDED] = args[end + 1 :]
+        return super().parse_args(ctx, args[:end])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Say in the help that there may be more."""
+        return [*super().collect_usage_pieces(ctx), "[-- ARGS]..."]
+
+
+def forwarded(ctx: typer.Context) -> list[str]:
+    """Return what followed `--`."""
+    found: list[str] = ctx.meta[_FORWARDED]
+    return found
 
 
 def with_options(command: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -42,7 +66,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     annotation: Any
     if option.kind == "switch":
         # Both ways, so that a flag can take back what a variable or the file says.
-        declaration = [f"{option.flag}/--no-{option.name}", *names[1:]]
+        declaration = [f"{option.flag}/{option.off_flag}", *names[1:]]
         info = typer.Option(*declaration, help=option.help, show_default=False)
         annotation = Annotated[bool | None, info]
     else:

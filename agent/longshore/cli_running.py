@@ -30,11 +30,14 @@ class Interrupted(Exception):
         self.number = number
 
 
-def run(work: Coroutine[Any, Any, T], *, timeout: timedelta, command: str) -> T:
+def run(work: Coroutine[Any, Any, T], *, timeout: timedelta | None, command: str) -> T:
     """Run `work`, and clean up after it.
 
     The first signal cancels it, so that it aborts what it has begun; a second one ends the process
     at once. Threads are not waited for: one that hangs must not hold up the end.
+
+    Args:
+        timeout: `None` if `work` bounds its own parts.
 
     Raises:
         Interrupted: a signal came.
@@ -43,7 +46,7 @@ def run(work: Coroutine[Any, Any, T], *, timeout: timedelta, command: str) -> T:
     """
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "longshore"))
-    task = loop.create_task(_bounded(work, timeout, command))
+    task = loop.create_task(bounded(work, timeout, command) if timeout else work)
     caught: list[int] = []
 
     def stop(number: int) -> None:
@@ -74,7 +77,12 @@ def run(work: Coroutine[Any, Any, T], *, timeout: timedelta, command: str) -> T:
         loop.close()
 
 
-async def _bounded(work: Coroutine[Any, Any, T], timeout: timedelta, command: str) -> T:
+async def bounded(work: Coroutine[Any, Any, T], timeout: timedelta, command: str) -> T:
+    """Wait for `work` as long as it may take.
+
+    Raises:
+        TimedOut: it took longer, and was cancelled.
+    """
     try:
         async with asyncio.timeout(timeout.total_seconds()) as limit:
             return await work

@@ -36,12 +36,19 @@ async def export(job: Job, names: list[str]) -> Shown:
     return Shown(text, {**_place(job), **export_json(result), **_traffic(job)})
 
 
-async def import_(job: Job, names: list[str]) -> Shown:
-    """Load the newest cached images of services."""
+async def import_(job: Job, names: list[str], *, for_build: bool = False) -> Shown:
+    """Load the newest cached images of services.
+
+    Args:
+        for_build: the build follows at once, so nobody needs to be told what to give it.
+    """
+    from longshore.docker_command import DockerCommand
     from longshore.ops.importer import import_services
 
     services = _select(job, names)
-    settings = wiring.import_settings(job.settings)
+    docker = DockerCommand(job.world)
+    client = None if for_build else (lambda: docker.client("docker", None))
+    settings = wiring.import_settings(job.settings, client)
     result = await import_services(job.engine, job.reading(), services, settings, job.report)
     return Shown(
         output.import_text(result), {**_place(job), **import_json(result), **_traffic(job)}
@@ -165,11 +172,17 @@ async def config(job: Job) -> Shown:
         "services": project.services_file,
         "image": images,
         "level": settings.level,
+        "parents": settings.parents,
         "memory": exact_size(settings.memory_bytes),
         "concurrency": settings.concurrency,
         "timeout": exact(settings.timeout),
         "platform": settings.platform,
         "all-scopes": settings.all_scopes,
+        "import": settings.import_,
+        "export": settings.export,
+        "buildkit": settings.buildkit,
+        "format": settings.format,
+        "output": settings.output,
         "strict": settings.strict,
         "json": settings.json,
         "quiet": settings.quiet,

@@ -6,15 +6,16 @@ first of these that says something counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from keyword import iskeyword
+from typing import Literal, cast, get_args
 
+from longshore.config_layers import Flags, Layers
 from longshore.config_values import (
     Location,
     check_endpoint,
-    parse_boolean,
     parse_duration,
     parse_size,
     parse_store,
@@ -50,8 +51,14 @@ IMPORT_BLOCKS_BYTES = 40 * MIB
 EXPORT_BLOCKS_BYTES = 88 * MIB
 COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
 
-T = TypeVar("T")
+DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
+DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
+
 Kind = Literal["text", "list", "switch"]
+Format = Literal["flags", "compose", "bake", "json"]
+
+_BUILD = ("build",)
+_EXPORTS = ("export", *_BUILD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ class Option:
     short: str | None = None
     only: tuple[str, ...] = ()
     """The commands that have the flag; all, if it is empty."""
+    on: bool = False
+    """Of a switch: what counts if nobody says anything."""
+    off: str = ""
+    """Of a switch: the name of the flag that takes it back; `no-…` if it is empty."""
 
     @property
     def flag(self) -> str:
@@ -78,9 +89,15 @@ class Option:
         return f"LONGSHORE_{self.name.replace('-', '_').upper()}"
 
     @property
+    def off_flag(self) -> str:
+        """The flag that takes a switch back."""
+        return f"--{self.off or f'no-{self.name}'}"
+
+    @property
     def parameter(self) -> str:
         """The name in Python."""
-        return self.name.replace("-", "_")
+        name = self.name.replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -105,7 +122,14 @@ OPTIONS: tuple[Option, ...] = (
         "SERVICE=IMAGE",
         "list",
     ),
-    Option("level", f"Compression, 1 to 19 (default: {LEVEL}).", "NUMBER", only=("export",)),
+    Option("level", f"Compression, 1 to 19 (default: {LEVEL}).", "NUMBER", only=_EXPORTS),
+    Option(
+        "parents",
+        "Keep the images that others were built on; off for the shortest export (default: on).",
+        kind="switch",
+        only=_EXPORTS,
+        on=True,
+    ),
     Option("memory", "Memory to stay within (default: 256MiB).", "SIZE"),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
@@ -116,6 +140,22 @@ OPTIONS: tuple[Option, ...] = (
         only=("list", "show", "cat"),
     ),
     Option("all-scopes", "List every scope of the project.", kind="switch", only=("list",)),
+    Option("import", "Import before the build (default: on).", kind="switch", only=_BUILD, on=True),
+    Option("export", "Export after the build (default: on).", kind="switch", only=_BUILD, on=True),
+    Option(
+        "buildkit",
+        "Which builder will build (default: the one that the docker command would take).",
+        kind="switch",
+        only=("cache-from", *_BUILD),
+        off="classic",
+    ),
+    Option(
+        "format",
+        f"What to write: {', '.join(get_args(Format))} (default: flags).",
+        "FORMAT",
+        only=("cache-from",),
+    ),
+    Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",
@@ -142,11 +182,17 @@ class Settings:
     services: str | None
     image: tuple[str, ...]
     level: int
+    parents: bool
     memory_bytes: int
     concurrency: int
     timeout: timedelta
     platform: str | None
     all_scopes: bool
+    import_: bool
+    export: bool
+    buildkit: bool | None
+    format: Format
+    output: str | None
     strict: bool
     json: bool
     quiet: bool
@@ -165,10 +211,6 @@ class Settings:
         return max(1, min(self.concurrency, free // (COPIES_OF_PART * part_bytes)))
 
 
-Flags = Mapping[str, Any]
-"""Values of flags by the names of options; `None` and empty lists if they were not given."""
-
-
 def load_settings(
     flags: Flags,
     environment: Mapping[str, str],
@@ -184,142 +226,38 @@ def load_settings(
     Raises:
         UsageError: a value is not of its kind; the message says who gave it.
     """
-    layers = _Layers(flags, environment, file, file_name)
+    layers = Layers(flags, environment, file, file_name, OPTIONS)
     layers.check_file()
     store_url = layers.text("store")
+    format_: Format = layers.parsed("format", _format) or "flags"
     return Settings(
         store=layers.parsed("store", parse_store),
         store_url=store_url,
         endpoint_url=layers.parsed("endpoint-url", check_endpoint),
         project=layers.parsed("project", _name),
         scope=layers.parsed("scope", _name),
-        fallback=layers.names("fallback"),
+        fallback=layers.each_parsed("fallback", _name),
         services=layers.text("services"),
         image=layers.texts("image") or (),
         level=layers.number("level", LEVELS) or LEVEL,
+        parents=layers.switch("parents"),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,
         platform=layers.parsed("platform", _name),
         all_scopes=layers.switch("all-scopes"),
+        import_=layers.switch("import"),
+        export=layers.switch("export"),
+        buildkit=layers.switch("buildkit") if layers.has("buildkit") else None,
+        format=format_,
+        output=layers.text("output"),
         strict=layers.switch("strict"),
-        json=layers.switch("json"),
+        # Only the command that has formats was asked for one.
+        json=layers.switch("json") or ("format" in flags and format_ == "json"),
         quiet=layers.switch("quiet"),
         verbose=layers.switch("verbose"),
         sources=layers.sources,
     )
-
-
-def variable(environment: Mapping[str, str], name: str) -> str | None:
-    """Return a variable; one that is empty counts as not set, as CI services pass them on."""
-    return environment.get(name, "").strip() or None
-
-
-class _Layers:
-    """The values that were given, and who gave them."""
-
-    def __init__(
-        self,
-        flags: Flags,
-        environment: Mapping[str, str],
-        file: Mapping[str, object],
-        file_name: str,
-    ) -> None:
-        self._flags = flags
-        self._environment = environment
-        self._file = file
-        self._file_name = file_name
-        self._options = {option.name: option for option in OPTIONS}
-        self.sources: dict[str, str] = {}
-
-    def check_file(self) -> None:
-        """Refuse keys that mean nothing."""
-        for key in self._file:
-            if key not in self._options:
-                raise UsageError(
-                    f"{self._file_name}: unknown key {key[:80]!r}; known are"
-                    f" {', '.join(self._options)}"
-                )
-
-    def text(self, name: str) -> str | None:
-        found = self._find(name)
-        if found is None:
-            return None
-        value, source = found
-        if isinstance(value, int) and not isinstance(value, bool) and name in _NUMBERS_TOO:
-            return str(value)
-        if not isinstance(value, str):
-            raise UsageError(f"{source}: expected a text, found {_kind(value)}")
-        return value
-
-    def parsed(self, name: str, parse: Callable[[str], T]) -> T | None:
-        text = self.text(name)
-        return None if text is None else self._read(name, parse, text)
-
-    def texts(self, name: str) -> tuple[str, ...] | None:
-        found = self._find(name)
-        if found is None:
-            return None
-        value, source = found
-        if isinstance(value, str):
-            return tuple(value.split())
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise UsageError(f"{source}: expected a list of texts, found {_kind(value)}")
-        return tuple(value)
-
-    def names(self, name: str) -> tuple[str, ...] | None:
-        texts = self.texts(name)
-        if texts is None:
-            return None
-        return tuple(self._read(name, _name, text) for text in texts)
-
-    def number(self, name: str, allowed: range) -> int | None:
-        found = self._find(name)
-        if found is None:
-            return None
-        value, source = found
-        wanted = f"{source}: expected a whole number from {allowed[0]} to {allowed[-1]}"
-        if isinstance(value, str) and value.isascii() and value.isdecimal():
-            value = int(value[:9])
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"{wanted}, found {_kind(value)}")
-        if value not in allowed:
-            raise UsageError(f"{wanted}, found {value}")
-        return value
-
-    def switch(self, name: str) -> bool:
-        found = self._find(name)
-        if found is None:
-            return False
-        value, source = found
-        if isinstance(value, str) and source == self._options[name].variable:
-            return self._read(name, parse_boolean, value)
-        if not isinstance(value, bool):
-            raise UsageError(f"{source}: expected true or false, found {_kind(value)}")
-        return value
-
-    def _read(self, name: str, parse: Callable[[str], T], text: str) -> T:
-        try:
-            return parse(text)
-        except UsageError as error:
-            raise UsageError(f"{self.sources[name]}: {error}") from None
-
-    def _find(self, name: str) -> tuple[object, str] | None:
-        option = self._options[name]
-        value = self._flags.get(name)
-        if value is not None and value != []:
-            found: tuple[object, str] = (value, option.flag)
-        elif (text := variable(self._environment, option.variable)) is not None:
-            found = (text, option.variable)
-        elif name in self._file:
-            found = (self._file[name], f"{self._file_name}: {name}")
-        else:
-            return None
-        self.sources[name] = found[1]
-        return found
-
-
-_NUMBERS_TOO = ("memory", "timeout")
 
 
 def _name(text: str) -> str:
@@ -327,20 +265,15 @@ def _name(text: str) -> str:
     return text
 
 
+def _format(text: str) -> Format:
+    for known in get_args(Format):
+        if text == known:
+            return cast(Format, known)
+    raise UsageError(f"{text[:80]!r} is no format; known are {', '.join(get_args(Format))}")
+
+
 def _memory(text: str) -> int:
     size = parse_size(text)
     if size < MIN_MEMORY_BYTES:
         raise UsageError(f"{text[:80]!r} is too little; longshore needs 208MiB at least")
     return size
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, bool):
-        return "a truth value"
-    if isinstance(value, str):
-        return repr(value[:80])
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    return type(value).__name__

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from longshore.core.handover_forms import flag_line
 from longshore.output_json import image_bytes
 from longshore.wording import age, clean, columns, count, period, ranges, size
 
 if TYPE_CHECKING:
     from longshore.core.comparing import ComparedStep, ImageComparison
+    from longshore.ops.buildkit_cache import ExportedCache, ImportedCache
     from longshore.ops.compare import Comparison
     from longshore.ops.doctor import Finding
     from longshore.ops.exporter import ExportedService, ExportResult
@@ -34,17 +36,32 @@ def shown_id(text: str, *, full: bool) -> str:
 
 def export_text(result: ExportResult, *, scope: str, full: bool) -> str:
     """Tell what each service's images are made of, and what was uploaded for them."""
-    if not result.services:
+    if not result.services and not result.caches:
         return "nothing was exported"
     parts = [_exported(service, full=full) for service in result.services]
+    parts += [_exported_cache(cache) for cache in result.caches]
     total = image_bytes(result)
     share = f" ({100 * result.uploaded_bytes / total:.1f} %)" if total else ""
     parts.append(
-        f"exported {count(len(result.services), 'service')} to scope {clean(scope)}"
+        f"exported {_both(result.services, result.caches)} to scope {clean(scope)}"
         f" in {period(timedelta(seconds=result.seconds))}\n"
         f"images of {size(total)}, {size(result.uploaded_bytes)} uploaded{share}"
     )
     return "\n\n".join(parts)
+
+
+def _exported_cache(cache: ExportedCache) -> str:
+    new = f"{cache.new_blobs} of {count(cache.blobs, 'blob')} new"
+    return (
+        f"{clean(cache.service)}: BuildKit cache, {size(cache.size_bytes)},"
+        f" {'unchanged' if cache.unchanged else new}; entry {cache.entry}"
+    )
+
+
+def _both(services: Sequence[object], caches: Sequence[object]) -> str:
+    parts = [count(len(services), "service")] if services or not caches else []
+    parts += [count(len(caches), "BuildKit cache")] if caches else []
+    return " and ".join(parts)
 
 
 def _exported(service: ExportedService, *, full: bool) -> str:
@@ -82,12 +99,25 @@ def import_text(result: ImportResult) -> str:
     """Tell what became of each service, and how the next build is made warm."""
     lines = [_imported(service) for service in result.services]
     hits = [service for service in result.services if service.outcome == "hit"]
+    lines += [_imported_cache(cache) for cache in result.caches]
     lines.append(
         f"imported {len(hits)} of {count(len(result.services), 'service')}:"
         f" {size(result.downloaded_bytes)} downloaded"
         f" in {period(timedelta(seconds=result.seconds))}"
     )
     return "\n".join(lines)
+
+
+def _imported_cache(cache: ImportedCache) -> str:
+    name = clean(cache.service)
+    if cache.outcome != "hit":
+        reason = clean(cache.reason)
+        return reason if name in reason else f"{name}: {reason}"
+    how_old = age(cache.age) if cache.age is not None else "of unknown age"
+    return (
+        f"{name}: BuildKit cache from scope {clean(cache.scope or '')}, {how_old};"
+        f" {cache.blobs_fetched} of {count(cache.blobs, 'blob')} fetched"
+    )
 
 
 def _imported(service: ImportedService) -> str:
@@ -101,14 +131,9 @@ def _imported(service: ImportedService) -> str:
     else:
         sent = f"{service.layers_sent} of {count(service.layers, 'layer')} loaded"
     lines = [f"{name}: hit from scope {clean(service.scope or '')}, {how_old}; {sent}"]
-    if service.cache_from:
-        lines.append(f"  build it with {cache_from_flags(service.cache_from)}")
+    if service.handover is not None and not service.handover.is_empty:
+        lines.append(f"  build it with {clean(flag_line(service.handover)[0])}")
     return "\n".join(lines)
-
-
-def cache_from_flags(names: Iterable[str]) -> str:
-    """Write the flags of `docker build` that make it use these images."""
-    return " ".join(f"--cache-from {clean(name)}" for name in names)
 
 
 def list_text(entries: Sequence[ListedEntry], *, full: bool, width: int | None) -> str:
@@ -166,7 +191,8 @@ def show_text(entry: ShownEntry, *, full: bool) -> str:
         ("at", clean(entry.url)),
         ("stored", f"{entry.stored_at:%Y-%m-%d %H:%M:%S} UTC, {age(entry.age)}"),
         ("by", f"{clean(entry.agent)}, engine {clean(entry.engine_version)} ({entry.image_store})"),
-        ("size", f"images of {size(entry.image_bytes)}, stored as {stored}"),
+        ("ids", _ids_elsewhere(entry)),
+        ("size", f"{_what(entry)} of {size(entry.image_bytes)}, stored as {stored}"),
         (
             "export",
             ", ".join(
@@ -196,6 +222,19 @@ def show_text(entry: ShownEntry, *, full: bool) -> str:
     ]
     parts.append(columns(rows, right=(2,)))
     return "\n\n".join(parts)
+
+
+def _what(entry: ShownEntry) -> str:
+    return "a BuildKit cache" if entry.kind == "buildkit-cache" else "images"
+
+
+def _ids_elsewhere(entry: ShownEntry) -> str:
+    """Say what becomes of the images' ids on an engine with the other kind of image store."""
+    if not entry.images:
+        return ""
+    if entry.image_store == "containerd":
+        return "of manifests; a graphdriver store goes by configs"
+    return "of configs; a containerd store goes by manifests"
 
 
 def _shown_image(image: ShownImage, *, full: bool) -> str:

@@ -64,6 +64,7 @@ def export_json(result: ExportResult) -> dict[str, Any]:
     """Describe an export."""
     return {
         "services": [_exported_json(service) for service in result.services],
+        "caches": [plain(cache) for cache in result.caches],
         "image_bytes": image_bytes(result),
         "uploaded_bytes": result.uploaded_bytes,
         "saved_images": result.saved_images,
@@ -100,6 +101,7 @@ def import_json(result: ImportResult) -> dict[str, Any]:
     """Describe an import."""
     return {
         "services": [_imported_json(service) for service in result.services],
+        "caches": [plain(cache) for cache in result.caches],
         "downloaded_bytes": result.downloaded_bytes,
         "seconds": round(result.seconds, 3),
     }
@@ -117,5 +119,5 @@ def _imported_json(service: ImportedService) -> dict[str, Any]:
         "tags": list(service.tags),
         "layers": service.layers,
         "layers_sent": service.layers_sent,
-        "cache_from": list(service.cache_from),
+        "cache_from": list(service.handover.cache_from) if service.handover else [],
     }

@@ -5,10 +5,11 @@ The only place that gathers such things. What they mean is decided in `core`, wh
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -179,15 +180,24 @@ def _read_services(settings: Settings, world: World) -> ServicesFile | None:
     path = world.directory / name
     environment = dict(world.environment)
     if path.name not in CODESHIP_NAMES:  # only Compose reads `.env`
-        environment = {**_read_dotenv(path.parent, world), **environment}
-    return parse_services(
+        environment = {**read_dotenv(path.parent, world), **environment}
+    folder = path.absolute().parent
+    file = parse_services(
         _read(path, name),
         path=name,
         environment=environment,
         # Not longshore's `--project`: that one says where the cache is, not what images are called.
         project_name=None,
-        directory_name=path.absolute().parent.resolve().name,
+        directory_name=folder.resolve().name,
     )
+    return replace(file, services=tuple(_with_folder(service, folder) for service in file.services))
+
+
+def _with_folder(service: Service, folder: Path) -> Service:
+    """Find a service's cache directory from the folder of the services file on."""
+    if service.buildkit_cache is None:
+        return service
+    return replace(service, buildkit_cache=os.path.normpath(folder / service.buildkit_cache))
 
 
 def _with_images(file: ServicesFile | None, options: tuple[str, ...]) -> tuple[Service, ...]:
@@ -199,7 +209,12 @@ def _with_images(file: ServicesFile | None, options: tuple[str, ...]) -> tuple[S
     return tuple(services.values())
 
 
-def _read_dotenv(folder: Path, world: World) -> dict[str, str]:
+def read_dotenv(folder: Path, world: World) -> dict[str, str]:
+    """Read the `.env` of a folder, as Compose does; empty if there is none.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     from longshore.core.dotenv import parse_dotenv
 
     path = folder / ".env"

@@ -26,12 +26,13 @@ _M_ARENA_MAX = -8  # glibc, malloc.h
 _ARENAS = 2
 
 if TYPE_CHECKING:
+    from longshore.core.builder import Client
     from longshore.core.entry import Source
     from longshore.core.services import Service, ServicesFile
     from longshore.engine.contract import Engine
     from longshore.ops.doctor import Place, Setup
-    from longshore.ops.exporter import ExportSettings
     from longshore.ops.importer import ImportSettings
+    from longshore.ops.publishing import ExportSettings
     from longshore.ops.report import Report
     from longshore.store.contract import Store
     from longshore.store.metrics import StoreMetrics
@@ -130,12 +131,13 @@ def open_engine() -> Engine:
 
 def export_settings(settings: Settings, source: Source) -> ExportSettings:
     """Say how an export runs."""
-    from longshore.ops.exporter import ExportSettings
     from longshore.ops.packing import PART_BYTES
+    from longshore.ops.publishing import ExportSettings
 
     return ExportSettings(
         level=settings.level,
         hurry="level" not in settings.sources,
+        parents=settings.parents,
         concurrency=settings.parts_at_once(PART_BYTES),
         agent=f"longshore/{__version__}",
         source=source,
@@ -144,11 +146,15 @@ def export_settings(settings: Settings, source: Source) -> ExportSettings:
     )
 
 
-def import_settings(settings: Settings) -> ImportSettings:
-    """Say how an import runs."""
+def import_settings(settings: Settings, client: Callable[[], Client] | None) -> ImportSettings:
+    """Say how an import runs.
+
+    Args:
+        client: finds out what will build; `None` if nobody wants to know what to tell it.
+    """
     from longshore.ops.importer import ImportSettings
 
-    return ImportSettings(window_bytes=settings.window_bytes, clock=time.monotonic)
+    return ImportSettings(settings.window_bytes, time.monotonic, client)
 
 
 def doctor_setup(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.fake_docker import FakeDocker
 from tests.support.fake_engine import FakeEngine
 
 from longshore.cli import run
@@ -141,3 +143,12 @@ def exported(built: Shell) -> Shell:
     assert built("export") == 0
     built.engine = FakeEngine()
     return built
+
+
+@pytest.fixture
+def docker(shell: Shell, tmp_path: Path) -> FakeDocker:
+    """A `docker` command in the shell's path that builds nothing."""
+    fake = FakeDocker(tmp_path / "fake-docker")
+    fake.install(sys.executable)
+    shell.environment["PATH"] = f"{fake.folder}:{shell.environment['PATH']}"
+    return fake

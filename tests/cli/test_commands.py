@@ -56,7 +56,8 @@ def test_import_says_scope_age_and_the_exact_cache_from(exported: Shell) -> None
     assert exported("import", "--fallback", "main") == 0
 
     assert "web: hit from scope main, " in exported.out
-    assert "  build it with --cache-from shop/web:1\n" in exported.out
+    flags = "--cache-from shop/web:1 --build-arg BUILDKIT_INLINE_CACHE=1"
+    assert f"  build it with {flags}\n" in exported.out
     assert "imported 2 of 2 services" in exported.out
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Shell
 
 from longshore import config
-from longshore.config import OPTIONS, Settings, load_settings
+from longshore.config import OPTIONS, Option, Settings, load_settings
 from longshore.config_file import read_config_file
 from longshore.config_values import (
     BucketLocation,
@@ -160,6 +160,7 @@ def test_defaults_are_those_that_are_documented() -> None:
     assert settings.memory_bytes == 256 << 20
     assert settings.concurrency == 8
     assert settings.timeout == timedelta(hours=1)
+    assert settings.parents
     assert not settings.strict
     assert settings.fallback is None
 
@@ -185,6 +186,7 @@ def test_numbers_in_the_file_may_stand_for_bytes_and_seconds() -> None:
 
 def test_flag_takes_back_a_switch() -> None:
     assert load({"strict": False}, {"LONGSHORE_STRICT": "1"}).strict is False
+    assert load({"parents": True}, {"LONGSHORE_PARENTS": "0"}).parents is True
 
 
 @pytest.mark.parametrize(
@@ -224,23 +226,23 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "memory": "512MiB",
         "concurrency": "3",
         "timeout": "5m",
+        "format": "compose",
     }
     for option in OPTIONS:
-        text = "true" if option.kind == "switch" else samples.get(option.name, "name")
-        by_file: object = True if option.kind == "switch" else text
+        other = not option.on
+        text = str(other).lower() if option.kind == "switch" else samples.get(option.name, "name")
+        by_file: object = other if option.kind == "switch" else text
         for settings in (
-            load({option.name: True if option.kind == "switch" else text}),
+            load({option.name: other if option.kind == "switch" else text}),
             load({}, {option.variable: text}),
             load({}, {}, {option.name: by_file}),
         ):
             assert option.name in settings.sources
-            assert getattr(settings, _attribute(option.name)) != getattr(
-                load(), _attribute(option.name)
-            )
+            assert getattr(settings, _attribute(option)) != getattr(load(), _attribute(option))
 
 
-def _attribute(name: str) -> str:
-    return "memory_bytes" if name == "memory" else name.replace("-", "_")
+def _attribute(option: Option) -> str:
+    return "memory_bytes" if option.name == "memory" else option.parameter
 
 
 def test_memory_is_split_by_the_documented_arithmetic() -> None:

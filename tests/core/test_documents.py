@@ -450,11 +450,10 @@ def test_what_is_no_base64_is_corrupt(text: str) -> None:
 # Entries
 
 
-@pytest.mark.parametrize("kind", ["flushed", "buildkit-cache"])
-def test_an_entry_without_images_is_read_back(kind: Any) -> None:
+def test_a_flushed_entry_is_read_back() -> None:
     entry = replace(
         ENTRY,
-        kind=kind,
+        kind="flushed",
         documents={},
         media_types={},
         images=(),
@@ -464,6 +463,23 @@ def test_an_entry_without_images_is_read_back(kind: Any) -> None:
     )
 
     assert read_entry(encode_entry(entry)) == entry
+
+
+def test_the_entry_of_a_cache_names_its_index_among_its_documents() -> None:
+    index = b'{"schemaVersion":2,"manifests":[]}'
+    entry = replace(
+        ENTRY,
+        kind="buildkit-cache",
+        documents={digest_of(index): index},
+        media_types={digest_of(index): "application/vnd.oci.image.index.v1+json"},
+        images=(),
+        index=digest_of(index),
+    )
+    assert read_entry(encode_entry(entry)) == entry
+
+    for wrong in (None, digest_of(b"another")):
+        with pytest.raises(CorruptData):
+            read_entry(encode_entry(replace(entry, index=wrong)))
 
 
 def test_an_entry_may_name_a_layer_that_is_not_kept() -> None:

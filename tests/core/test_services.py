@@ -202,6 +202,12 @@ WRONG: list[tuple[str | bytes, str]] = [
         "2: services.a.x-longshore.cache: unknown key; known here: cached, images, buildkit_cache",
     ),
     (
+        "services:\n"
+        "  a: {image: a, x-longshore: {cached: true, buildkit_cache: .cache}}\n"
+        "  b: {image: b, x-longshore: {cached: true, buildkit_cache: .cache}}",
+        "3: services.b: another service has the same buildkit_cache '.cache'",
+    ),
+    (
         "x-longshore: {images: []}\nservices: {}",
         "1: x-longshore.images: unknown key; known here: cached",
     ),
@@ -377,6 +383,7 @@ def test_a_codeship_service_is_cached_when_it_says_so() -> None:
                 build_context="app",
                 dockerfile="Dockerfile.test",
                 default_fallback="develop",
+                build_args=("build_env=production",),
             ),
             Service("data", (ImageReference.parse("busybox"),)),
         ),

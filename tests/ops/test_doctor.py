@@ -11,7 +11,7 @@ import pytest
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, export, service
 
-from longshore.core.diagnosis import judge_clock, judge_credentials, judge_disk, judge_engine
+from longshore.core.diagnosis import judge_clock, judge_credentials, judge_disk
 from longshore.core.keys import entries_prefix, scope_prefix
 from longshore.core.service import Service, ServicesFile
 from longshore.engine.contract import Engine
@@ -149,6 +149,7 @@ async def test_a_healthy_setup_is_well_from_end_to_end(store: Refusing, engine: 
         "image store",
         "build cache",
         "BuildKit",
+        "saving",
         "image of web",
         "credentials",
         "store",
@@ -159,6 +160,21 @@ async def test_a_healthy_setup_is_well_from_end_to_end(store: Refusing, engine: 
     ]
     assert about(findings, "cache of web").text == "found in main, 0 s old"
     msgspec.json.encode([dataclasses.asdict(found) for found in findings])
+
+
+async def test_services_without_a_buildkit_cache_are_named_where_they_need_one(
+    store: Refusing,
+) -> None:
+    cached = replace(WORKER, buildkit_cache=".cache/worker")
+
+    cold = await examine(setup(store, TinyEngine(image_store="containerd"), WEB, cached))
+    warm = await examine(setup(store, TinyEngine(image_store="containerd"), cached))
+    classic = await examine(setup(store, TinyEngine(), WEB))
+
+    assert about(cold, "BuildKit").verdict == "warning"
+    assert about(cold, "BuildKit").text.endswith("cold with web")
+    assert about(warm, "BuildKit").verdict == "ok"
+    assert about(classic, "BuildKit").verdict == "ok"
 
 
 async def test_every_problem_and_warning_has_an_advice(store: Refusing) -> None:
@@ -411,47 +427,6 @@ async def test_room_on_the_engines_disk_is_judged_if_it_is_known(
 
     assert about(full, "engine's disk").verdict == "problem"
     assert "engine's disk" not in {found.subject for found in dark}
-
-
-@pytest.mark.parametrize(
-    ("version", "verdict", "words"),
-    [
-        ("19.03.15", "warning", "oldest"),
-        ("20.10.24+dfsg1", "warning", "CVE-2024-24557"),
-        ("23.0.9", "warning", "CVE-2024-24557"),
-        ("23.0.10", "ok", "--cache-from"),
-        ("24.0.8", "warning", "CVE-2024-24557"),
-        ("24.0.9", "ok", "--cache-from"),
-        ("25.0.1", "warning", "CVE-2024-24557"),
-        ("25.0.2", "ok", "--cache-from"),
-        ("26.0.0", "ok", "--cache-from"),
-        ("29.7", "ok", "--cache-from"),
-        ("dev", "warning", "does not say"),
-    ],
-)
-def test_what_an_engine_takes_for_its_build_cache(version: str, verdict: str, words: str) -> None:
-    found = about(list(judge_engine(version, "graphdriver", "overlay2")), "build cache")
-
-    assert found.verdict == verdict
-    assert words in found.text
-
-
-@pytest.mark.parametrize(
-    ("version", "verdict"),
-    [("26.1.5", "ok"), ("27.0.0", "warning"), ("27.1.2", "warning"), ("27.2.0", "ok")],
-)
-def test_where_buildkit_does_not_find_inline_cache(version: str, verdict: str) -> None:
-    found = about(list(judge_engine(version, "graphdriver", "overlay2")), "BuildKit")
-
-    assert found.verdict == verdict
-
-
-def test_an_engine_with_containerd_is_not_supported_yet() -> None:
-    found = list(judge_engine("29.0.0", "containerd", "overlayfs"))
-
-    assert about(found, "image store").verdict == "problem"
-    assert "containerd-snapshotter" in about(found, "image store").advice
-    assert "BuildKit" not in {finding.subject for finding in found}
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, export, reading, service
 
 from longshore.core.codec import compress
+from longshore.core.digests import digest_of
 from longshore.core.entry import EngineFacts, Entry, Source, encode_entry
 from longshore.core.envelope import Envelope, seal
 from longshore.core.ids import new_id
 from longshore.core.keys import entries_prefix, entry_key
+from longshore.core.layout import OCI_INDEX
 from longshore.errors import AccessDenied, CorruptData, NotCached, UsageError
 from longshore.ops.listing import ListedEntry, list_entries
 from longshore.ops.reachable import Reading
@@ -295,16 +297,20 @@ async def test_nothing_is_listed_where_nothing_is(store: MemoryStore) -> None:
 
 
 async def test_foreign_text_of_a_listing_is_printable(store: MemoryStore, clock: Clock) -> None:
+    index = b'{"schemaVersion":2,"manifests":[]}'
     entry = Entry(
         kind="buildkit-cache",
         project=PROJECT,
         scope="main",
-        service="w\x1beb",
+        service="w\x1beb:buildkit-cache",
         platform="linux-amd64",
         id=new_id(clock(), bytes(10)),
         basis=clock(),
         agent="test",
         engine=EngineFacts("", ""),
+        documents={digest_of(index): index},
+        media_types={digest_of(index): OCI_INDEX},
+        index=digest_of(index),
         source=Source(branch="a\x1b[31m\nb", revision="", job_url=None),
     )
     key = entry_key(PROJECT, "main", entry.service, entry.platform, entry.id)
@@ -312,7 +318,7 @@ async def test_foreign_text_of_a_listing_is_printable(store: MemoryStore, clock:
 
     (found,) = await listed(reading(store))
 
-    assert found.service == "w�eb"
+    assert found.service == "w�eb:buildkit-cache"
     assert found.branch == "a�[31m�b"
     assert (found.revision, found.job_url) == (None, None)
 

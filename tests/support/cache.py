@@ -7,14 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from longshore.core.builder import Client
 from longshore.core.entry import Source
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
 from longshore.engine.contract import Engine
 from longshore.engine.docker import DockerEngine
 from longshore.errors import LongshoreError
-from longshore.ops.exporter import ExportResult, ExportSettings, export_services
+from longshore.ops.exporter import ExportResult, export_services
 from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.publishing import ExportSettings
 from longshore.ops.reachable import Reading
 from longshore.ops.report import Report
 from longshore.store.contract import Store
@@ -54,11 +56,13 @@ async def export(
     scopes: Sequence[str] = ("main",),
     notes: Report | None = None,
     level: int = 1,
+    parents: bool = True,
 ) -> ExportResult:
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
         level=level,
         hurry=True,
+        parents=parents,
         concurrency=4,
         agent="test",
         source=Source(),
@@ -85,7 +89,11 @@ async def import_(
     window_bytes: int = 32 << 20,
 ) -> ImportResult:
     """Import into an engine, or into the one at an address."""
-    settings = ImportSettings(window_bytes=window_bytes, clock=time.monotonic)
+    settings = ImportSettings(
+        window_bytes=window_bytes,
+        clock=time.monotonic,
+        client=lambda: Client("docker", asked="classic"),
+    )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
     try:
         return await import_services(

@@ -6,9 +6,12 @@ stand at the root, or in `services:`; `version` is ignored, and so is every key 
 
 from __future__ import annotations
 
-from longshore.core.service import Context, Service, read_extension
-from longshore.core.yaml_nodes import Value
+from dataclasses import replace
 
+from longshore.core.service import Context, Service, read_extension
+from longshore.core.yaml_nodes import Scalar, Value
+
+_ENCRYPTED_ARGS = ("encrypted_args", "encrypted_args_file")
 _NO_SERVICES = ("version", "services", "volumes", "networks")
 
 
@@ -36,6 +39,7 @@ def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], t
             is_cached = extension.cached
         if is_cached:
             found = _service(name, service, context)
+            found = replace(found, buildkit_cache=extension.buildkit_cache)
             cached.append(found.with_images(extension.images))
         else:
             uncached.append(name)
@@ -45,6 +49,8 @@ def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], t
 def _service(name: str, service: Value, context: Context) -> Service:
     build = service.get("build")
     build_context = dockerfile = None
+    build_args: tuple[str, ...] = ()
+    has_encrypted_args = False
     image = service.get("image")
     if build and build.is_mapping:
         image = build.get("image") or image
@@ -52,8 +58,12 @@ def _service(name: str, service: Value, context: Context) -> Service:
         where = build.get("context") or build.get("path")
         file = build.get("dockerfile") or build.get("dockerfile_path")
         build_context, dockerfile = context.optional(where) or ".", context.optional(file)
+        build_args = _build_args(build.get("args"), context)
+        has_encrypted_args = any(build.get(key) for key in _ENCRYPTED_ARGS)
     elif build:
         build_context = context.text(build, "a directory, or a mapping with `image`")
+        # As in Compose's first version, which Codeship read: the key stood beside `build`.
+        dockerfile = context.optional(service.get("dockerfile"))
     if image is None:
         if build is None:
             raise service.error("a cached service needs an `image` or a `build`")
@@ -64,4 +74,25 @@ def _service(name: str, service: Value, context: Context) -> Service:
         build_context=build_context,
         dockerfile=dockerfile,
         default_fallback=context.optional(service.get("default_cache_branch")),
+        build_args=build_args,
+        has_encrypted_args=has_encrypted_args,
     )
+
+
+def _build_args(args: Value | None, context: Context) -> tuple[str, ...]:
+    """Read build arguments: a mapping, or a list of `NAME=value` and of names alone."""
+    if args is None:
+        return ()
+    if not args.is_mapping:
+        return tuple(context.text(arg) for arg in args.items("a mapping or a list"))
+    return tuple(
+        name if value.is_null else f"{name}={_argument(value, context)}"
+        for name, value in args.entries().items()
+    )
+
+
+def _argument(value: Value, context: Context) -> str:
+    """Return the text of a value; `true` and `yes` are texts here, too."""
+    if isinstance(value.node, Scalar) and value.node.kind == "boolean":
+        return value.node.text
+    return context.text(value)

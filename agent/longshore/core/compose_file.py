@@ -35,6 +35,9 @@ def read_compose(
             raise stray.error(f"not a key of Compose; write `{EXTENSION}: {{cached: true}}`")
         extension = read_extension(service, context)
         if _is_cached(service, extension, every_build):
+            directory = extension.buildkit_cache
+            if directory and directory in (other.buildkit_cache for other in cached):
+                raise service.error(f"another service has the same buildkit_cache {directory!r}")
             cached.append(_service(name, service, extension, context, project))
         else:
             uncached.append(name)

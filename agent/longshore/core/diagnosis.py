@@ -1,9 +1,7 @@
-"""What facts about engine, clock and credentials mean for the cache, and what to do about them."""
+"""What facts about clock, credentials and disk mean for the cache, and what to do about them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -30,14 +28,6 @@ GIB = 1 << 30
 DISK_WARNING_BYTES = 5 * GIB
 DISK_PROBLEM_BYTES = 1 * GIB
 
-_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
-_OLDEST_ENGINE = (20, 10, 0)
-# The fix of CVE-2024-24557: from then on the classic builder uses a loaded image only if
-# `--cache-from` names it. Older lines got none.
-_FIXED = {23: (23, 0, 10), 24: (24, 0, 9), 25: (25, 0, 2)}
-# moby/buildkit#5242: inline cache of local images is not found.
-_NO_INLINE_CACHE = ((27, 0, 0), (27, 2, 0))
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -51,80 +41,6 @@ class Finding:
     verdict: Verdict
     text: str
     advice: str = ""
-
-
-def parse_version(text: str) -> tuple[int, int, int] | None:
-    """Read an engine's version, such as `20.10.24+dfsg1`; `None` if it has none."""
-    found = _VERSION.match(text)
-    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
-
-
-def judge_engine(version: str, image_store: str, storage_driver: str) -> Iterator[Finding]:
-    """Say what an engine does with images that were loaded from the cache."""
-    if image_store == "containerd":
-        yield Finding(
-            "image store",
-            "problem",
-            f"the engine keeps images in containerd ({storage_driver}), which this longshore does"
-            " not support yet",
-            'put {"features": {"containerd-snapshotter": false}} into the engine\'s daemon.json,'
-            " and restart it",
-        )
-    else:
-        yield Finding("image store", "ok", f"graphdriver {storage_driver}")
-    numbers = parse_version(version)
-    if numbers is None:
-        yield Finding(
-            "build cache",
-            "warning",
-            f"the engine's version {version!r} does not say how it uses loaded images",
-            "name the imported images with --cache-from",
-        )
-        return
-    if numbers < _OLDEST_ENGINE:
-        yield Finding(
-            "build cache",
-            "warning",
-            f"longshore was never tried with Docker {version}; 20.10 is the oldest",
-            "update Docker",
-        )
-    elif not _is_fixed(numbers):
-        yield Finding(
-            "build cache",
-            "warning",
-            f"Docker {version} lacks the fix of CVE-2024-24557: the classic builder takes any"
-            " loaded image for its cache, named or not",
-            "load images that you trust only, or update to 23.0.10, 24.0.9, 25.0.2 or later;"
-            " builds then need the --cache-from that import prints",
-        )
-    else:
-        yield Finding(
-            "build cache",
-            "ok",
-            f"Docker {version}: the classic builder uses loaded images that --cache-from names",
-            "build with the --cache-from that import prints",
-        )
-    if _NO_INLINE_CACHE[0] <= numbers < _NO_INLINE_CACHE[1]:
-        yield Finding(
-            "BuildKit",
-            "warning",
-            f"BuildKit of Docker {version} does not find the cache in loaded images"
-            " (moby/buildkit#5242)",
-            "update to 27.2.0 or later, or build with DOCKER_BUILDKIT=0",
-        )
-    elif image_store != "containerd":
-        yield Finding(
-            "BuildKit",
-            "ok",
-            "BuildKit uses loaded images that --cache-from names by tag, if they were built with"
-            " inline cache",
-            "build with --build-arg BUILDKIT_INLINE_CACHE=1, or with DOCKER_BUILDKIT=0",
-        )
-
-
-def _is_fixed(version: tuple[int, int, int]) -> bool:
-    first_fixed = _FIXED.get(version[0])
-    return version >= first_fixed if first_fixed else version > max(_FIXED.values())
 
 
 def judge_clock(ahead: timedelta, uncertainty: timedelta) -> Finding:

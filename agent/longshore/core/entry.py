@@ -25,6 +25,11 @@ Kind = Literal["image", "buildkit-cache", "flushed"]
 _MAX_TAG = 400
 
 
+def cache_name(service: str) -> str:
+    """Name the BuildKit cache of a service as entries do; no service can have that name."""
+    return f"{service}:buildkit-cache"
+
+
 class Document(msgspec.Struct, frozen=True):
     """A small document of an image, byte for byte."""
 
@@ -112,6 +117,8 @@ class Entry:
     documents: dict[Digest, bytes] = field(default_factory=dict)
     media_types: dict[Digest, str] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
+    index: Digest | None = None
+    """Of a BuildKit cache: the document that is its `index.json`."""
     blobs: tuple[Blob, ...] = ()
     refs: tuple[Ref, ...] = ()
     source: Source = NO_SOURCE
@@ -145,6 +152,7 @@ class _Wire(msgspec.Struct):
     refs: list[tuple[str, str]]
     documents: list[Document] = []
     images: list[Image] = []
+    index: str | msgspec.UnsetType = msgspec.UNSET
     blobs: list[Blob] = []
     source: Source = NO_SOURCE
     figures: Figures = NO_FIGURES
@@ -171,6 +179,7 @@ def encode_entry(entry: Entry) -> bytes:
                 for digest, data in entry.documents.items()
             ],
             images=list(entry.images),
+            index=entry.index or msgspec.UNSET,
             blobs=list(entry.blobs),
             source=entry.source,
             figures=entry.figures,
@@ -220,6 +229,7 @@ def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
         documents=kept,
         media_types={Digest(item.digest): printable(item.media_type) for item in wire.documents},
         images=tuple(wire.images),
+        index=parse_digest(wire.index) if wire.index else None,
         blobs=tuple(
             msgspec.structs.replace(blob, media_type=printable(blob.media_type))
             for blob in wire.blobs
@@ -249,6 +259,8 @@ def _check_blobs(entry: Entry) -> None:
 def _check_images(entry: Entry) -> None:
     if entry.kind == "image" and not entry.images:
         raise CorruptData("the entry holds no image")
+    if entry.kind == "buildkit-cache" and entry.index not in entry.documents:
+        raise CorruptData("the entry holds no index of a cache")
     blobs = {blob.digest for blob in entry.blobs}
     ids = {image.id for image in entry.images}
     for image in entry.images:

@@ -1,4 +1,8 @@
-"""Decide what an export has to take from the engine, and write down what it then has."""
+"""Decide what an export has to take from the engine, and write down what it then has.
+
+This is for images of graphdriver stores, whose layers are plain tars named by their diff_ids; for
+those of containerd stores see `layout_export.py`.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +36,13 @@ class SavePlan:
 
     Attributes:
         images: ids to name to the engine; empty if nothing is needed from it.
-        blobs: layers that the scopes lack.
-        documents: configs that the scopes lack.
+        blobs: layers that the scopes lack, as far as they can be told before.
+        documents: configs that the scopes lack, likewise.
     """
 
     images: tuple[Digest, ...]
-    blobs: frozenset[Digest]
-    documents: frozenset[Digest]
+    blobs: frozenset[Digest] = frozenset()
+    documents: frozenset[Digest] = frozenset()
 
 
 def plan_save(
@@ -64,13 +68,14 @@ def plan_save(
 
 @dataclass(frozen=True, slots=True)
 class EntryContents:
-    """The parts of an entry that describe images."""
+    """The parts of an entry that describe images, or a cache."""
 
     documents: dict[Digest, bytes]
     media_types: dict[Digest, str]
     images: tuple[Image, ...]
     blobs: tuple[Blob, ...]
     refs: tuple[Ref, ...]
+    index: Digest | None = None
 
 
 def describe_images(

@@ -1,20 +1,89 @@
 """Decide what an engine has to be sent, so that it has the images of entries.
 
-This is for engines with a graphdriver store: a layer need not be in the archive if the engine has
-its chain_id, and loads of several archives may run at the same time.
+A layer need not be sent if the engine has the stack that ends with it. How an archive names images
+and layers differs by image store; that is the part of a `LoadForm`. Loads of several archives may
+run at the same time.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from longshore.core.archive import ManifestItem, blob_name, manifest_json
-from longshore.core.digests import Digest, chain_ids, digest_of
+from longshore.core.digests import Digest, chain_ids
 from longshore.core.entry import Entry, Image
+
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An image that the engine has to have in the end.
+
+    Attributes:
+        id: as that engine names it.
+        parent: likewise; `None` if that engine cannot be told.
+    """
+
+    id: Digest
+    tags: tuple[str, ...]
+    parent: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Some layers of an image, base first: their diff_ids, and the blobs that hold them."""
+
+    diff_ids: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+class LoadForm(ABC):
+    """How images are sent to engines of one kind of image store."""
+
+    @abstractmethod
+    def expected(self, entry: Entry) -> tuple[Expected, ...]:
+        """List the images of an entry as the engine will name them."""
+
+    @abstractmethod
+    def stack_ids(self, image: Image) -> Sequence[Digest]:
+        """Name each stack of an image's layers, from the base on, as this form tells them apart."""
+
+    @abstractmethod
+    def held(
+        self, engine_images: Mapping[Digest, Sequence[Digest]], entries: Iterable[Entry]
+    ) -> set[Digest]:
+        """Tell which stacks of layers an engine is known to have.
+
+        Args:
+            engine_images: diff_ids of the images that it has, by id.
+        """
+
+    @abstractmethod
+    def images(self, entry: Entry) -> tuple[Image, ...]:
+        """List the images of an entry that are worth sending."""
+
+    @abstractmethod
+    def describe(self, entry: Entry) -> tuple[Files, tuple[Digest, ...]]:
+        """Write the small members of an archive of those images.
+
+        Returns:
+            The members, and the blobs that the images need besides their layers.
+        """
+
+    @abstractmethod
+    def describe_bare(
+        self, stacks: Sequence[Stack], entries: Collection[Entry]
+    ) -> tuple[Files, tuple[Digest, ...]]:
+        """Write the small members of an archive of bare images, one for each stack.
+
+        Returns:
+            The members, and the ids that the engine gives the images.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +91,7 @@ class LoadPlan:
     """One archive to load.
 
     Attributes:
-        files: its small members: configs and manifest.
+        files: its small members.
         blobs: layers to send, in order, each once.
         skipped: layers that the engine has, or will have by then.
     """
@@ -32,26 +101,17 @@ class LoadPlan:
     skipped: tuple[Digest, ...]
 
 
-def plan_load(entry: Entry, chains: Collection[Digest]) -> LoadPlan:
-    """Plan the archive with all images of an entry, for an engine that has some chain_ids."""
-    items: list[ManifestItem] = []
+def plan_load(form: LoadForm, entry: Entry, held: Collection[Digest]) -> LoadPlan:
+    """Plan the archive with the images of an entry, for an engine that has some stacks."""
     send: dict[Digest, None] = {}
     skipped: dict[Digest, None] = {}
-    for image in entry.images:
-        layers = [Digest(layer) for layer in image.layers]
-        items.append(
-            ManifestItem(
-                config=Digest(image.config),
-                tags=image.tags,
-                layers=layers,
-                parent=Digest(image.parent) if image.parent else None,
-            )
-        )
-        for layer, chain in zip(layers, _chains(image), strict=True):
-            (skipped if chain in chains else send)[layer] = None
-    files = [(blob_name(item.config), entry.documents[item.config]) for item in items]
+    for image in form.images(entry):
+        for layer, stack in zip(image.layers, form.stack_ids(image), strict=True):
+            (skipped if stack in held else send)[Digest(layer)] = None
+    files, others = form.describe(entry)
+    send.update(dict.fromkeys(others))
     return LoadPlan(
-        files=(*dict(files).items(), ("manifest.json", manifest_json(items))),
+        files=tuple(files.items()),
         blobs=tuple(send),
         skipped=tuple(layer for layer in skipped if layer not in send),
     )
@@ -64,80 +124,80 @@ class SharedPlan:
     Attributes:
         images: ids of the images that hold the layers in the engine until the entries' own images
             do; to be removed afterwards.
-        chains: the chain_ids that the engine will have.
+        stacks: those that the engine will have.
     """
 
     load: LoadPlan
     images: tuple[Digest, ...]
-    chains: frozenset[Digest]
+    stacks: frozenset[Digest]
 
 
-def plan_shared(entries: Mapping[str, Entry], chains: Collection[Digest]) -> SharedPlan | None:
+def plan_shared(
+    form: LoadForm, entries: Mapping[str, Entry], held: Collection[Digest]
+) -> SharedPlan | None:
     """Plan a load of the layers that two or more entries need and the engine lacks.
 
     An engine keeps a layer only if an image has it, so each longest shared stack gets a bare image
     without tag, history or command.
     """
-    platform = next(iter(entries.values())).platform if entries else ""
     users: Counter[Digest] = Counter()
     for entry in entries.values():
-        users.update({c for image in entry.images for c in _chains(image)} - set(chains))
-    shared = {chain for chain, count in users.items() if count > 1}
+        used = {stack for image in form.images(entry) for stack in form.stack_ids(image)}
+        users.update(used.difference(held))
+    shared = {stack for stack, count in users.items() if count > 1}
     if not shared:
         return None
-    stacks: dict[tuple[str, ...], tuple[Digest, ...]] = {}
+    found: dict[Stack, Sequence[Digest]] = {}
     for entry in entries.values():
-        for image in entry.images:
-            depth = sum(1 for chain in _chains(image) if chain in shared or chain in chains)
-            if depth and _chains(image)[depth - 1] in shared:
-                stacks[tuple(image.diff_ids[:depth])] = tuple(
-                    Digest(layer) for layer in image.layers[:depth]
-                )
-    longest = [s for s in stacks if not any(o != s and o[: len(s)] == s for o in stacks)]
-    items: list[ManifestItem] = []
-    files: list[tuple[str, bytes]] = []
-    send: dict[Digest, None] = {}
-    for stack in longest:
-        config = _bare_config(stack, platform)
-        items.append(ManifestItem(digest_of(config), (), stacks[stack]))
-        files.append((blob_name(digest_of(config)), config))
-        for layer, chain in zip(stacks[stack], chain_ids([Digest(d) for d in stack]), strict=True):
-            if chain not in chains:
-                send[layer] = None
-    files.append(("manifest.json", manifest_json(items)))
-    return SharedPlan(
-        load=LoadPlan(tuple(files), tuple(send), ()),
-        images=tuple(item.config for item in items),
-        chains=frozenset(shared),
-    )
+        for image in form.images(entry):
+            ids = form.stack_ids(image)
+            depth = sum(1 for stack in ids if stack in shared or stack in held)
+            if depth and ids[depth - 1] in shared:
+                stack = Stack(tuple(image.diff_ids[:depth]), tuple(image.layers[:depth]))
+                found[stack] = ids[:depth]
+    longest = [
+        s for s in found if not any(o != s and o.layers[: len(s.layers)] == s.layers for o in found)
+    ]
+    send = {
+        Digest(layer): None
+        for stack in longest
+        for layer, stack_id in zip(stack.layers, found[stack], strict=True)
+        if stack_id not in held
+    }
+    files, images = form.describe_bare(longest, tuple(entries.values()))
+    return SharedPlan(LoadPlan(tuple(files.items()), tuple(send), ()), images, frozenset(shared))
 
 
-def missing_images(entry: Entry, present: Mapping[Digest, Digest | None]) -> tuple[Image, ...]:
-    """List the images of an entry that an engine lacks, or has without their parent.
+def missing_images(
+    expected: Iterable[Expected], present: Mapping[Digest, Digest | None]
+) -> tuple[Expected, ...]:
+    """List the images that an engine lacks, or has without their parent.
 
     Args:
         present: the parent of every image that the engine has.
     """
     return tuple(
         image
-        for image in entry.images
+        for image in expected
         if image.id not in present
-        or (image.parent is not None and present[Digest(image.id)] != image.parent)
+        or (image.parent is not None and present[image.id] != image.parent)
     )
 
 
-def _chains(image: Image) -> Sequence[Digest]:
-    return chain_ids([Digest(diff_id) for diff_id in image.diff_ids])
-
-
-def _bare_config(diff_ids: Sequence[str], platform: str) -> bytes:
+def bare_config(stack: Stack, platform: str) -> bytes:
+    """Write the config of an image that only holds layers."""
     system, _, rest = platform.partition("-")
     return msgspec.json.encode(
         {
             "architecture": rest.partition("-")[0],
             "os": system,
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+            "rootfs": {"type": "layers", "diff_ids": list(stack.diff_ids)},
             "history": [],
         }
     )
+
+
+def stack_ids(digests: Sequence[str]) -> tuple[Digest, ...]:
+    """Name each stack of some digests; of diff_ids, that is the chain_id."""
+    return chain_ids([Digest(digest) for digest in digests])

@@ -29,6 +29,10 @@ class Service:
     default_fallback: str | None = None
     """The branch that Codeship's `default_cache_branch` names."""
     buildkit_cache: str | None = None
+    build_args: tuple[str, ...] = ()
+    """Of a Codeship file, as `docker build --build-arg` takes them; Compose reads its own."""
+    has_encrypted_args: bool = False
+    """Whether there are further ones that only Codeship could read."""
 
     def with_images(self, images: tuple[ImageReference, ...]) -> Self:
         """Return the service with further images."""

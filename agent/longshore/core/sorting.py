@@ -7,6 +7,7 @@ blob's name is its digest) or by what they turn out to hold (before).
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -27,28 +28,24 @@ class BlobDone:
     facts: BlobFacts
 
 
-class ArchiveSorter:
+class Sorter(ABC):
     """Take an archive apart into chunks that are new, blobs that are done, and documents.
 
     Args:
-        blobs: digests of the layers to take; others pass by unread where the name tells them.
-        documents: digests of the configs to take.
-        known: ids of chunks that are stored already; new ones are added by `new`.
+        known: ids of chunks that are stored already.
+
+    Attributes:
+        documents: what was kept whole, by digest.
     """
 
-    def __init__(
-        self, *, blobs: Container[Digest], documents: Container[Digest], known: Container[bytes]
-    ) -> None:
+    def __init__(self, *, known: Container[bytes]) -> None:
         self._reader = ArchiveReader()
-        self._blobs = blobs
-        self._wanted_documents = documents
         self._known = known
         self._new: set[bytes] = set()
         self._cutter: BlobCutter | None = None
         self._document: bytearray | None = None
         self._expected: Digest | None = None
         self.documents: dict[Digest, bytes] = {}
-        self.bytes_read = 0
 
     def feed(self, block: bytes) -> list[Cut | BlobDone]:
         """Take more of the archive. Returns new chunks, and the blobs that ended behind them.
@@ -56,39 +53,36 @@ class ArchiveSorter:
         Raises:
             EngineError: the archive is broken, or a blob is not what its name says.
         """
-        self.bytes_read += len(block)
         out: list[Cut | BlobDone] = []
         for event in self._reader.feed(block):
             if isinstance(event, Member):
+                named = _BLOB.fullmatch(event.name) or _LEGACY_CONFIG.fullmatch(event.name)
+                self._expected = Digest(f"sha256:{named[1]}") if named else None
                 self._begin(event)
             elif isinstance(event, MemberEnd):
                 self._end(out)
-            elif self._cutter is not None:
-                self._keep_new(self._cutter.feed(event), out)
-            elif self._document is not None:
-                self._document += event
+            else:
+                self._take(event, out)
         return out
 
-    def finish(self) -> None:
-        """Check that the archive came to its end.
+    def finish(self) -> list[Cut | BlobDone]:
+        """Check that the archive came to its end. Returns what only then could be told.
 
         Raises:
             EngineError: it was cut short.
         """
         self._reader.finish()
+        return []
 
+    @abstractmethod
     def _begin(self, member: Member) -> None:
-        blob, config = _BLOB.fullmatch(member.name), _LEGACY_CONFIG.fullmatch(member.name)
-        named = blob or config
-        self._expected = Digest(f"sha256:{named[1]}") if named else None
-        if self._expected is not None and self._expected in self._wanted_documents:
-            if member.size_bytes > MAX_CONFIG_BYTES:
-                raise EngineError(
-                    f"the engine's archive has a config of {member.size_bytes:,} bytes"
-                )
-            self._document = bytearray()
-        elif (blob and self._expected in self._blobs) or member.name.endswith("/layer.tar"):
-            self._cutter = BlobCutter()
+        """Decide what becomes of a member; `_expected` is the digest that its name promises."""
+
+    def _take(self, data: memoryview, out: list[Cut | BlobDone]) -> None:
+        if self._cutter is not None:
+            self._keep_new(self._cutter.feed(data), out)
+        elif self._document is not None:
+            self._document += data
 
     def _end(self, out: list[Cut | BlobDone]) -> None:
         if self._cutter is not None:
@@ -114,3 +108,29 @@ class ArchiveSorter:
             if cut.id not in self._known and cut.id not in self._new:
                 self._new.add(cut.id)
                 out.append(cut)
+
+
+class ArchiveSorter(Sorter):
+    """Sort an archive of an engine with a graphdriver store.
+
+    Args:
+        blobs: digests of the layers to take; others pass by unread where the name tells them.
+        documents: digests of the configs to take.
+    """
+
+    def __init__(
+        self, *, blobs: Container[Digest], documents: Container[Digest], known: Container[bytes]
+    ) -> None:
+        super().__init__(known=known)
+        self._blobs = blobs
+        self._wanted_documents = documents
+
+    def _begin(self, member: Member) -> None:
+        if self._expected is not None and self._expected in self._wanted_documents:
+            if member.size_bytes > MAX_CONFIG_BYTES:
+                raise EngineError(
+                    f"the engine's archive has a config of {member.size_bytes:,} bytes"
+                )
+            self._document = bytearray()
+        elif self._expected in self._blobs or member.name.endswith("/layer.tar"):
+            self._cutter = BlobCutter()

@@ -9,7 +9,6 @@ from typing import Literal
 
 from longshore.core.digests import Digest
 from longshore.core.images import Step
-from longshore.errors import EngineError
 
 ImageStore = Literal["graphdriver", "containerd"]
 
@@ -37,20 +36,8 @@ class EngineImage:
     parent: Digest | None
     diff_ids: tuple[Digest, ...]
     size_bytes: int
-
-
-def require_graphdriver(info: EngineInfo) -> None:
-    """Refuse an engine whose archives longshore cannot move yet.
-
-    Raises:
-        EngineError: it keeps its images in containerd's store.
-    """
-    if info.image_store != "graphdriver":
-        raise EngineError(
-            f"the Docker engine at {info.address} ({info.version}) keeps its images in containerd's"
-            " store, which longshore does not support yet; start it with"
-            ' {"features": {"containerd-snapshotter": false}} in its daemon.json'
-        )
+    complete: bool = True
+    """Whether all of it is there: a containerd store may hold an image without its blobs."""
 
 
 class Engine(ABC):

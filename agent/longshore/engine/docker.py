@@ -12,8 +12,17 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import docker
 import docker.errors
@@ -37,8 +46,10 @@ _ARCHITECTURES = {
     "i686": "386",
     "i386": "386",
 }
-# The spool folder of a load: a layer that is listed, was not sent, and is not there any more.
-_VANISHED = re.compile(r"docker-import-.*no such file or directory")
+# A layer that is listed, was not sent, and is not there any more: a graphdriver store looks for it
+# in the spool folder of the load, a containerd store among its contents.
+_VANISHED = re.compile(r"docker-import-.*no such file or directory|content digest .*: not found")
+_MANIFESTS_SINCE = (1, 48)  # API: inspect tells which manifests are there, docs/api/CHANGELOG
 
 T = TypeVar("T")
 
@@ -63,10 +74,21 @@ class DockerEngine(Engine):
         """Look up an image by reference or id; `None` if the engine has none of that name."""
 
         def inspect(client: docker.DockerClient) -> EngineImage | None:
-            try:
-                return _image(client.api.inspect_image(name))  # type: ignore[no-untyped-call]
-            except docker.errors.NotFound:
+            api = client.api
+            # The SDK's own call cannot ask for manifests; an engine without them ignores it.
+            asked = {"manifests": "1"} if _api_numbers(api) >= _MANIFESTS_SINCE else None
+            answer = api.get(
+                f"{api.base_url}/v{api.api_version}/images/{quote(name, safe=':/@')}/json",
+                params=asked,
+                timeout=_CONTROL_SECONDS,
+            )
+            if answer.status_code == HTTPStatus.NOT_FOUND:
                 return None
+            try:
+                answer.raise_for_status()
+            except requests.exceptions.HTTPError as error:
+                raise docker.errors.create_api_error_from_http_exception(error) from error
+            return _image(answer.json())
 
         return await self._call(inspect)
 
@@ -257,13 +279,25 @@ def _image(found: dict[str, Any]) -> EngineImage:
     try:
         return EngineImage(
             id=parse_digest(found["Id"]),
-            tags=tuple(sorted(found.get("RepoTags") or ())),
+            # A containerd store lists names by digest among the tags.
+            tags=tuple(sorted(tag for tag in found.get("RepoTags") or () if "@" not in tag)),
             parent=parse_digest(found["Parent"]) if found.get("Parent") else None,
             diff_ids=tuple(parse_digest(layer) for layer in layers),
             size_bytes=int(found.get("Size") or 0),
+            complete=_is_complete(found.get("Manifests") or ()),
         )
     except (CorruptData, KeyError, TypeError) as error:
         raise EngineError(f"the Docker engine described an image oddly: {error}") from error
+
+
+def _is_complete(manifests: Iterable[dict[str, Any]]) -> bool:
+    """Tell whether one of the platforms of an image is there; others may not have been pulled."""
+    there = [m.get("Available") for m in manifests if m.get("Kind") == "image"]
+    return any(there) if there else True
+
+
+def _api_numbers(api: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(api.api_version).split(".") if part.isdigit())
 
 
 def _url(client: docker.DockerClient) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
+from longshore.core.archive_form import ArchiveForm
+from longshore.core.layout_form import LayoutForm
 from longshore.core.load_plan import plan_load
 from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
@@ -23,9 +25,10 @@ async def cat_service(
 ) -> AsyncGenerator[bytes, None]:
     """Stream the archive of all images that are cached of a service, as `docker save` would.
 
-    It holds every layer, every config, the tags, and which image was built on which. Any
-    `docker load` takes it. Nothing is yielded before all documents have been read and checked; a
-    layer that turns out damaged breaks the archive off before its end-of-archive marker.
+    It holds every layer, every config, the tags, and which image was built on which; of an engine
+    with a containerd store also its manifests. Any `docker load` takes it. Nothing is yielded
+    before all documents have been read and checked; a layer that turns out damaged breaks the
+    archive off before its end-of-archive marker.
 
     Args:
         platform: as keys write it; `None` if the service is cached for one only.
@@ -38,13 +41,18 @@ async def cat_service(
         StoreError: the store failed.
     """
     entry = (await find_cached(reading, service, platform)).entry
-    plan = plan_load(entry, ())
-    recipes = list((await reading.recipes_for(entry, plan.blobs)).values())
+    plan = plan_load(ArchiveForm(), entry, ())
+    files, blobs = dict(plan.files), list(plan.blobs)
+    if entry.engine.image_store == "containerd":  # whose kind looks for a layout first
+        layout, others = LayoutForm().describe(entry)
+        files |= layout
+        blobs += others
+    recipes = list((await reading.recipes_for(entry, blobs)).values())
     report.begin("reading", sum(recipe.stored_bytes for recipe in recipes))
     archive = build_archive(
         reading.store,
         reading.project,
-        files=plan.files,
+        files=tuple(files.items()),
         recipes=recipes,
         window_bytes=window_bytes,
         fetched=report.advance,

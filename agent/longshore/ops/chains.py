@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from longshore.core.digests import Digest, short
 from longshore.core.entry import Entry
@@ -21,16 +22,22 @@ class Chain:
 
     Attributes:
         named: ids of those that the services file names, the service's own first.
+        parents: whether the others are wanted at all.
     """
 
     images: tuple[EngineImage, ...]
     named: tuple[Digest, ...]
+    parents: bool = True
 
 
 async def find_chains(
-    engine: Engine, services: Sequence[Service], report: Report
+    engine: Engine, services: Sequence[Service], report: Report, *, parents: bool
 ) -> dict[str, Chain]:
-    """Look up the images of services; one whose own image was not built is reported, left out."""
+    """Look up the images of services; one whose own image was not built is reported, left out.
+
+    Args:
+        parents: follow each image to the one it was built on, and so on to the base image.
+    """
     chains: dict[str, Chain] = {}
     for service in services:
         images: dict[Digest, EngineImage] = {}
@@ -38,24 +45,34 @@ async def find_chains(
         for reference in service.images:
             image = await engine.inspect(reference.familiar)
             if image is None:
-                report.warn(
-                    NotBuilt(
-                        f"{service.name}: there is no image {reference.familiar};"
-                        " build it before the export"
-                    )
+                text = (
+                    f"{service.name}: there is no image {reference.familiar};"
+                    " build it before the export"
                 )
+                if service.buildkit_cache is None:
+                    report.warn(NotBuilt(text))
+                else:  # with another driver than `docker`, builds leave nothing in the engine
+                    report.line(text)
             elif not image.diff_ids:
                 report.warn(
                     NotBuilt(f"{service.name}: {reference.familiar} has no layers to be cached")
                 )
             else:
                 named.append(image.id)
-                await _walk(engine, service.name, image, images, report)
+                if parents:
+                    await _walk(engine, service.name, image, images, report)
+                else:
+                    images[image.id] = image
                 continue
             if not named:
                 break  # without its own image a service is nothing
         if images:
-            chains[service.name] = Chain(tuple(images.values()), tuple(dict.fromkeys(named)))
+            # What is not stored is nobody's parent: who imports could not find it.
+            found = [
+                image if parents or image.parent in images else replace(image, parent=None)
+                for image in images.values()
+            ]
+            chains[service.name] = Chain(tuple(found), tuple(dict.fromkeys(named)), parents)
     return chains
 
 
@@ -86,22 +103,25 @@ def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collectio
     With `--cache-from` the classic builder writes new images for all steps but the last one, with
     ids of their own, and makes them the parents of the image that it found (moby,
     `image/cache/cache.go`, `restoreCachedImage`). They hold the same layers and steps, and nobody
-    needs them; to store them, the engine would have to save everything once more.
+    needs them; to store them, the engine would have to save everything once more. A chain without
+    parents stays as it is, and an entry that was stored without them gives none.
 
     Args:
         blobs: layers that can be rebuilt. What lacks one has to come from the engine, which may
             know nothing of the stored parents.
     """
-    here = {image.id: image for image in chain.images}
+    if not chain.parents:
+        return chain
+    here: dict[str, EngineImage] = {image.id: image for image in chain.images}
     tagged = {image.id for image in chain.images if image.tags}
     for entry in entries:
         stored = {image.id: image for image in entry.images}
         kept: dict[Digest, EngineImage] = {}
         for named in chain.named:
             following: str | None = named
-            while following is not None and following in stored:
+            while following is not None and following in stored and following not in kept:
                 image = stored[following]
-                same = here.get(Digest(following))
+                same = here.get(following)
                 kept[Digest(following)] = EngineImage(
                     id=Digest(following),
                     tags=same.tags if same is not None else (),
@@ -110,7 +130,25 @@ def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collectio
                     size_bytes=same.size_bytes if same is not None else 0,
                 )
                 following = image.parent
-        whole = all(set(image.diff_ids).issubset(blobs) for image in kept.values())
-        if whole and tagged.issubset(kept) and set(chain.named).issubset(kept):
+        whole = all(set(stored[image].layers).issubset(blobs) for image in kept)
+        as_high = all(_height(stored, named) >= _height(here, named) for named in chain.named)
+        if whole and as_high and tagged.issubset(kept) and set(chain.named).issubset(kept):
             return Chain(tuple(kept.values()), chain.named)
     return chain
+
+
+class _Built(Protocol):
+    """What was built on another image, perhaps."""
+
+    @property
+    def parent(self) -> str | None: ...
+
+
+def _height(images: Mapping[str, _Built], top: str) -> int:
+    """Count an image and its parents, as far as they are there."""
+    height = 0
+    following: str | None = top
+    while following is not None and following in images and height < MAX_IMAGES:
+        height += 1
+        following = images[following].parent
+    return height

@@ -22,9 +22,9 @@ from longshore.core.diagnosis import (
     judge_clock,
     judge_credentials,
     judge_disk,
-    judge_engine,
 )
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
+from longshore.core.engine_facts import judge_engine
 from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entries_prefix, parse_entry_key
 from longshore.core.service import Service, ServicesFile
@@ -205,7 +205,12 @@ class _Examination:
             "ok",
             f"Docker {info.version} at {info.address}, API {info.api_version}, {info.platform}",
         )
-        for finding in judge_engine(info.version, info.image_store, info.storage_driver):
+        for finding in judge_engine(
+            info.version,
+            info.image_store,
+            info.storage_driver,
+            without_buildkit_cache=[s.name for s in self._services if s.buildkit_cache is None],
+        ):
             yield finding
 
     async def _check_image(self, service: Service) -> AsyncGenerator[Finding, None]:

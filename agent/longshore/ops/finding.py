@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from longshore.core.documents import printable
-from longshore.core.entry import Entry
+from longshore.core.entry import Entry, Kind
 from longshore.core.keys import name_of, segment
 from longshore.errors import CorruptData, LongshoreError, NotCached, UsageError
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.reachable import Reading
 
 
-async def find_cached(reading: Reading, service: str, platform: str | None) -> Hit:
+async def find_cached(
+    reading: Reading, service: str, platform: str | None, kind: Kind | None = "image"
+) -> Hit:
     """Find what a build of this service would load.
 
     Args:
         platform: as keys write it; `None` if there can be only one.
+        kind: `None` for any.
 
     Raises:
         NotCached: there is nothing usable; the message names what there is.
@@ -26,7 +29,7 @@ async def find_cached(reading: Reading, service: str, platform: str | None) -> H
     found: dict[str, Hit | LongshoreError] = {}
     for name in platforms:
         try:
-            hit = await find_entry(reading, service, name)
+            hit = await find_entry(reading, service, name, kind)
         except (CorruptData, NotCached) as error:
             found[name] = error
         else:
@@ -47,7 +50,7 @@ async def find_cached(reading: Reading, service: str, platform: str | None) -> H
 async def cached_entries(reading: Reading) -> list[Entry]:
     """Read what the scopes hold: the newest entry of each scope, service and platform.
 
-    Those that hold no images, are damaged, or written by a newer longshore are left out.
+    Those that were flushed, are damaged, or written by a newer longshore are left out.
     """
     entries: list[Entry] = []
     for scope in reading.scopes:
@@ -56,7 +59,7 @@ async def cached_entries(reading: Reading) -> list[Entry]:
                 entry = await reading.read_entry(found)
             except (CorruptData, NotCached):
                 continue  # `list` tells about them
-            if entry.kind == "image":
+            if entry.kind != "flushed":
                 entries.append(entry)
     return entries
 

@@ -7,40 +7,29 @@ for it, and leaves the others alone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
-from longshore.core.digests import Digest, chain_ids, short
-from longshore.core.entry import Entry
-from longshore.core.load_plan import (
-    LoadPlan,
-    SharedPlan,
-    missing_images,
-    plan_load,
-    plan_shared,
-)
+from longshore.core.archive_form import require_readable
+from longshore.core.builder import Client
+from longshore.core.digests import Digest
+from longshore.core.engine_facts import parse_version
+from longshore.core.handover import Handover
 from longshore.core.recipe import Recipe
 from longshore.core.service import Service
 from longshore.core.tags import share_out_tags
-from longshore.engine.contract import Engine, EngineImage, require_graphdriver
-from longshore.errors import (
-    CorruptData,
-    EngineError,
-    LayerVanished,
-    LongshoreError,
-    NotCached,
-)
+from longshore.engine.contract import Engine, EngineInfo
+from longshore.errors import CorruptData, LongshoreError, NotCached
+from longshore.ops.buildkit_cache import ImportedCache, import_cache
+from longshore.ops.handing_over import hand_over_services
+from longshore.ops.loading import FORMS, Loader
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.reachable import Reading
-from longshore.ops.rebuilding import build_archive
 from longshore.ops.report import Report
-from longshore.ops.streams import one_ahead
-from longshore.ops.tasks import for_each, side_by_side
+from longshore.ops.tasks import side_by_side
 
-_INSPECTED_AT_ONCE = 8
 _LOADED_AT_ONCE = 4  # services; more would only share the same cores and the same memory
 
 
@@ -50,10 +39,12 @@ class ImportSettings:
 
     Args:
         window_bytes: how much may be read ahead, for all services together.
+        client: finds out what will build; `None` if nobody wants to know what to tell it.
     """
 
     window_bytes: int
     clock: Callable[[], float]
+    client: Callable[[], Client] | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +61,8 @@ class ImportedService:
     tags: tuple[str, ...] = ()
     layers: int = 0
     layers_sent: int = 0
-    cache_from: tuple[str, ...] = ()
+    handover: Handover | None = None
+    """What its next build is to be told, if anybody asked."""
 
 
 @dataclass(slots=True)
@@ -78,6 +70,7 @@ class ImportResult:
     """What an import did."""
 
     services: list[ImportedService] = field(default_factory=list)
+    caches: list[ImportedCache] = field(default_factory=list)
     downloaded_bytes: int = 0
     seconds: float = 0.0
 
@@ -107,9 +100,6 @@ class _Import:
         self._settings = settings
         self._report = report
         self._result = ImportResult()
-        self._images: dict[Digest, EngineImage] = {}
-        self._chains: set[Digest] = set()
-        self._window = settings.window_bytes
         self._loads = asyncio.Semaphore(_LOADED_AT_ONCE)
         self._expected: dict[Digest, Recipe] = {}
         self._unpacking = False
@@ -117,26 +107,45 @@ class _Import:
     async def run(self, services: Sequence[Service]) -> ImportResult:
         started = self._settings.clock()
         info = await self._engine.info()
-        require_graphdriver(info)
-        hits = await self._find(services, info.platform)
+        hits = await self._find(services, info)
         if hits:
             own = {s.name: frozenset(ref.familiar for ref in s.images) for s in services}
             shared_out = share_out_tags({name: hit.entry for name, hit in hits.items()}, own)
             hits = {name: replace(hit, entry=shared_out[name]) for name, hit in hits.items()}
-            await self._look_at_engine()
-            await self._load_all({s.name: s for s in services}, hits)
+            loader = Loader(
+                self._engine,
+                self._reading,
+                FORMS[info.image_store],
+                self._report,
+                window_bytes=self._settings.window_bytes,
+                fetched=self._fetched,
+                unpacked=self._unpacked,
+            )
+            await loader.look([hit.entry for hit in hits.values()])
+            await self._load_all(loader, {s.name: s for s in services}, hits)
+        for service in services:
+            if service.buildkit_cache is not None:
+                self._result.caches.append(await self._import_cache(service, info.platform))
+        await self._hand_over(services)
         order = [service.name for service in services]
         self._result.services.sort(key=lambda done: order.index(done.service))
         self._result.seconds = self._settings.clock() - started
         return self._result
 
-    async def _find(self, services: Sequence[Service], platform: str) -> dict[str, Hit]:
+    async def _find(self, services: Sequence[Service], info: EngineInfo) -> dict[str, Hit]:
         """Find the entries of all services side by side; report those that have none."""
         found: dict[str, Hit | LongshoreError | None] = {}
 
         async def find(service: Service) -> None:
             try:
-                found[service.name] = await find_entry(self._reading, service.name, platform)
+                hit = await find_entry(self._reading, service.name, info.platform)
+                if hit is not None:
+                    FORMS[info.image_store].describe(
+                        hit.entry
+                    )  # what cannot be described is a miss, here
+                    if info.image_store == "graphdriver":
+                        require_readable(hit.entry, parse_version(info.version))
+                found[service.name] = hit
             except (CorruptData, NotCached) as error:
                 found[service.name] = error
 
@@ -150,77 +159,77 @@ class _Import:
                 hits[service.name] = hit
             elif hit is None:
                 reason = f"no cached image for {service.name}"
-                self._report.warn(NotCached(reason))
+                if service.buildkit_cache is None:
+                    self._report.warn(NotCached(reason))
+                else:
+                    self._report.line(reason)
                 self._done(service.name, "miss", reason)
             else:
                 self._miss(service.name, hit)
         return hits
 
-    async def _look_at_engine(self) -> None:
-        """Learn which images and which stacks of layers the engine has."""
-        ids = await self._engine.image_ids()
-        for image in await for_each(self._engine.inspect, ids, at_once=_INSPECTED_AT_ONCE):
-            if image is not None:
-                self._images[image.id] = image
-                self._chains.update(chain_ids(image.diff_ids))
+    async def _import_cache(self, service: Service, platform: str) -> ImportedCache:
+        def fetched(size_bytes: int) -> None:
+            self._result.downloaded_bytes += size_bytes
 
-    def _has_all(self, entry: Entry) -> bool:
-        """Tell whether the engine had every image of an entry, with its parent."""
-        return not missing_images(entry, {i: image.parent for i, image in self._images.items()})
+        return await import_cache(
+            self._reading,
+            service,
+            platform,
+            window_bytes=self._settings.window_bytes,
+            fetched=fetched,
+            report=self._report,
+        )
 
-    async def _load_all(self, services: Mapping[str, Service], hits: dict[str, Hit]) -> None:
+    async def _hand_over(self, services: Sequence[Service]) -> None:
+        """Find out what makes the next builds warm; that it cannot be told is no failure."""
+        hits = {done.service: done for done in self._result.services if done.outcome == "hit"}
+        if not hits or self._settings.client is None:
+            return
+        chosen = [service for service in services if service.name in hits]
+        try:
+            client = await asyncio.to_thread(self._settings.client)
+            for handover in await hand_over_services(self._engine, chosen, client, str):
+                hits[handover.service].handover = handover
+                for note in handover.notes:
+                    self._report.line(f"{handover.service}: {note}")
+        except LongshoreError as error:
+            self._report.line(f"what makes the next build warm cannot be told ({error})")
+
+    async def _load_all(
+        self, loader: Loader, services: Mapping[str, Service], hits: dict[str, Hit]
+    ) -> None:
         recipes: dict[str, dict[Digest, Recipe]] = {}
         for name, hit in list(hits.items()):
             try:
-                needed: Collection[Digest] = ()
-                if not self._has_all(hit.entry):
-                    needed = plan_load(hit.entry, self._chains).blobs
-                recipes[name] = await self._reading.recipes_for(hit.entry, needed)
+                recipes[name] = await self._reading.recipes_for(hit.entry, loader.lacks(hit.entry))
             except LongshoreError as error:
                 self._miss(name, error)
                 del hits[name]
-        self._expected = {r.digest: r for by_blob in recipes.values() for r in by_blob.values()}
-        self._report.begin(
-            "downloading", sum(recipe.stored_bytes for recipe in self._expected.values())
+        known = {blob: r for by_blob in recipes.values() for blob, r in by_blob.items()}
+        self._expected = known
+        self._report.begin("downloading", sum(recipe.stored_bytes for recipe in known.values()))
+        shared = await loader.load_shared(
+            {name: hit.entry for name, hit in hits.items() if recipes[name]}, known
         )
-        shared = await self._load_shared(
-            {name: hit.entry for name, hit in hits.items() if recipes[name]}, recipes
-        )
-        self._window = self._settings.window_bytes // max(1, min(len(hits), _LOADED_AT_ONCE))
+        loader.window_bytes //= max(1, min(len(hits), _LOADED_AT_ONCE))
         async with side_by_side() as group:
             for name, hit in hits.items():
-                group.create_task(self._load_service(services[name], hit, recipes[name]))
+                group.create_task(self._load(loader, services[name], hit, recipes[name]))
         if shared is not None:
-            await self._let_go(shared)
+            await loader.let_go(shared)
         self._report.end()
 
-    async def _load_shared(
-        self, entries: Mapping[str, Entry], recipes: Mapping[str, Mapping[Digest, Recipe]]
-    ) -> SharedPlan | None:
-        """Load what several services need once, before they load side by side."""
-        shared = plan_shared(entries, self._chains)
-        if shared is None:
-            return None
-        known = {blob: r for by_blob in recipes.values() for blob, r in by_blob.items()}
-        try:
-            await self._send(shared.load, known)
-        except LongshoreError as error:
-            # Each service tries for itself then; whoever needs what is damaged will say so.
-            self._report.line(f"the shared layers could not be loaded first ({error})")
-            return None
-        self._chains |= shared.chains
-        return shared
-
-    async def _load_service(
-        self, service: Service, hit: Hit, recipes: Mapping[Digest, Recipe]
+    async def _load(
+        self, loader: Loader, service: Service, hit: Hit, recipes: Mapping[Digest, Recipe]
     ) -> None:
+        entry = hit.entry
         try:
             async with self._loads:
-                sent = await self._load(service, hit.entry, recipes)
+                await loader.load(service.name, entry, recipes)
         except LongshoreError as error:
             self._miss(service.name, error)
             return
-        entry = hit.entry
         tags = tuple(dict.fromkeys(tag for image in entry.images for tag in image.tags))
         self._result.services.append(
             ImportedService(
@@ -229,70 +238,12 @@ class _Import:
                 scope=entry.scope,
                 entry=entry.id,
                 age=hit.age,
-                images=tuple(Digest(image.id) for image in entry.images),
+                images=tuple(image.id for image in loader.expected(entry)),
                 tags=tags,
                 layers=len(entry.blobs),
-                layers_sent=sent,
-                cache_from=cache_from(service, entry),
+                layers_sent=len(recipes),
             )
         )
-
-    async def _load(self, service: Service, entry: Entry, recipes: Mapping[Digest, Recipe]) -> int:
-        """Load an entry, and check that all of it is there. Returns how many layers were sent."""
-        if self._has_all(entry):
-            await self._tag(entry)
-            await self._verify(entry)
-            return 0
-        plan = plan_load(entry, self._chains)
-        try:
-            await self._send(plan, recipes)
-        except LayerVanished as error:
-            self._report.line(f"{service.name}: {error}; loading in full")
-            plan = plan_load(entry, ())
-            await self._send(plan, await self._reading.recipes_for(entry, plan.blobs))
-        await self._verify(entry)
-        return len(recipes)
-
-    async def _send(self, plan: LoadPlan, recipes: Mapping[Digest, Recipe]) -> None:
-        archive = build_archive(
-            self._reading.store,
-            self._reading.project,
-            files=plan.files,
-            recipes=[recipes[blob] for blob in plan.blobs],
-            window_bytes=self._window,
-            fetched=self._fetched,
-        )
-        async with contextlib.aclosing(one_ahead(archive)) as blocks:
-            await self._engine.load(blocks, self._unpacked)
-
-    async def _tag(self, entry: Entry) -> None:
-        for image in entry.images:
-            present = self._images[Digest(image.id)].tags
-            for tag in image.tags:
-                if tag not in present:
-                    await self._engine.tag(Digest(image.id), tag)
-
-    async def _verify(self, entry: Entry) -> None:
-        """Ask the engine for everything that the entry promised.
-
-        Raises:
-            EngineError: an image, a tag or a parent is not there.
-        """
-        for image in entry.images:
-            found = await self._engine.inspect(image.id)
-            if found is None:
-                raise EngineError(f"the engine lacks the image {short(image.id)} after its load")
-            if image.parent is not None and found.parent != image.parent:
-                raise EngineError(f"the engine does not know the parent of {short(image.id)}")
-            if lost := sorted(set(image.tags) - set(found.tags)):
-                raise EngineError(f"the engine lacks the tag {lost[0]} after its load")
-
-    async def _let_go(self, shared: SharedPlan) -> None:
-        for image_id in shared.images:
-            try:
-                await self._engine.remove(image_id)
-            except EngineError as error:
-                self._report.line(f"an image of shared layers stays in the engine ({error})")
 
     def _fetched(self, size_bytes: int) -> None:
         self._result.downloaded_bytes += size_bytes
@@ -319,19 +270,3 @@ class _Import:
 
     def _done(self, service: str, outcome: Literal["miss", "failed"], reason: str) -> None:
         self._result.services.append(ImportedService(service, outcome, reason))
-
-
-def cache_from(service: Service, entry: Entry) -> tuple[str, ...]:
-    """Name the images that make the next build of a service warm, for `--cache-from`.
-
-    These are the images that nothing else in the entry was built on: the service's own first, then
-    those of its stages. By tag where there is one, which is all that BuildKit accepts.
-    """
-    parents = {image.parent for image in entry.images}
-    own = [reference.familiar for reference in service.images]
-    names: list[str] = []
-    for image in entry.images:
-        if image.id not in parents or set(own).intersection(image.tags):
-            known = [tag for tag in own if tag in image.tags]
-            names.append((known or image.tags or [image.id])[0])
-    return tuple(dict.fromkeys(names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from longshore.core.entry import Entry
+from longshore.core.entry import Entry, Kind
 from longshore.core.keys import segment
 from longshore.ops.reachable import Reading
 
@@ -19,10 +19,15 @@ class Hit:
     age: timedelta
 
 
-async def find_entry(reading: Reading, service: str, platform: str) -> Hit | None:
+async def find_entry(
+    reading: Reading, service: str, platform: str, kind: Kind | None = "image"
+) -> Hit | None:
     """Find what a build of this service would load; `None` if there is nothing.
 
-    A scope whose newest entry is `flushed` holds nothing.
+    A scope whose newest entry is `flushed`, or of another kind, holds nothing.
+
+    Args:
+        kind: `None` for any but `flushed`.
 
     Raises:
         NotCached: the entry that counts cannot be used: too old, or from a newer longshore.
@@ -34,8 +39,8 @@ async def find_entry(reading: Reading, service: str, platform: str) -> Hit | Non
             if found.key.platform != segment(platform):
                 continue
             entry = await reading.read_entry(found)
-            if entry.kind != "image":
-                continue  # flushed, or a kind that holds no images
+            if entry.kind == "flushed" or entry.kind != (kind or entry.kind):
+                continue
             age = await reading.store.now() - found.info.modified_at
             return Hit(entry, reading.store.url(found.info.key), max(age, timedelta()))
     return None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from longshore.core import codec
 from longshore.core.cutting import HEADERS, BlobFacts, Cut
 from longshore.core.recipe import Chunk, Recipe
-from longshore.core.sorting import ArchiveSorter, BlobDone
+from longshore.core.sorting import BlobDone, Sorter
 from longshore.ops.packing import PackWriter
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
@@ -42,7 +42,7 @@ class _Batch:
 
 async def save_blobs(
     archive: AsyncGenerator[bytes, None],
-    sorter: ArchiveSorter,
+    sorter: Sorter,
     packs: PackWriter,
     *,
     known: Mapping[bytes, Chunk],
@@ -85,8 +85,10 @@ async def save_blobs(
 
         async def cut() -> None:
             batch = _Batch()
-            async for block in one_ahead(archive):
-                for item in await asyncio.to_thread(sorter.feed, block):
+
+            async def sort(items: list[Cut | BlobDone]) -> None:
+                nonlocal batch
+                for item in items:
                     if isinstance(item, BlobDone):
                         batch.ends_blob = True
                         done.append(item.facts)
@@ -96,8 +98,11 @@ async def save_blobs(
                     if batch.ends_blob or batch.plain_bytes >= _BATCH_BYTES:
                         await hand_over(batch)
                         batch = _Batch()
+
+            async for block in one_ahead(archive):
+                await sort(await asyncio.to_thread(sorter.feed, block))
                 report.advance(len(block))
-            sorter.finish()
+            await sort(await asyncio.to_thread(sorter.finish))
             await queue.put(None)
 
         async def place() -> None:

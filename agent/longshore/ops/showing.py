@@ -140,7 +140,7 @@ async def show_service(reading: Reading, service: str, platform: str | None) -> 
         CorruptData: the entry is damaged.
         StoreError: the store failed.
     """
-    hit = await find_cached(reading, service, platform)
+    hit = await find_cached(reading, service, platform, kind=None)
     entry = hit.entry
     stored_at = await _stored_at(reading, entry)
     recipes = await _recipes(reading, entry)

@@ -1,0 +1,251 @@
+"""What the next build of a service is told, so that it uses what the engine and its disk hold.
+
+What builders do with it was seen on engines 20.10.24, 26.1.5 and 28.5.2, with buildx 0.13.1 and
+0.29.1; `docs/architecture.md`, "What makes the next build hit", has it. One rule stands above all:
+a cache never makes a build fail. What could is left out, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from longshore.core.builder import DOCKER_DRIVER, Builder
+from longshore.core.digests import Digest
+from longshore.core.engine_facts import NO_INLINE_CACHE, parse_version
+from longshore.core.history import command_of
+from longshore.core.images import Step
+from longshore.core.references import ImageReference
+
+INLINE_CACHE: Mapping[str, str] = {"BUILDKIT_INLINE_CACHE": "1"}
+
+# Plain layers, so that longshore finds what they share; the last one is for a cache on a disk that
+# is full.
+_EXPORT = (
+    "mode=max",
+    "compression=uncompressed",
+    "force-compression=true",
+    "oci-mediatypes=true",
+    "ignore-error=true",
+)
+_REF_NAME = "org.opencontainers.image.ref.name"
+
+
+class _Manifest(msgspec.Struct):
+    annotations: dict[str, str] | None = None
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Manifest] = []
+
+
+@dataclass(frozen=True, slots=True)
+class HeldImage:
+    """An image that the engine has; `steps` are base first."""
+
+    names: tuple[str, ...]
+    diff_ids: tuple[Digest, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDirectory:
+    """A cache directory of BuildKit (`type=local`).
+
+    Attributes:
+        path: as builds shall get it.
+        state: `absent` is a directory without a cache, too; `damaged` one that BuildKit refuses.
+    """
+
+    path: str
+    state: Literal["absent", "usable", "damaged"]
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What one service is built with."""
+
+    service: str
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell the build."""
+        return not (self.cache_from or self.cache_to or self.build_args)
+
+
+def hand_over(
+    service: str,
+    images: Sequence[HeldImage],
+    directory: HeldDirectory | None,
+    builder: Builder,
+    *,
+    others: Collection[HeldImage] = (),
+) -> Handover:
+    """Decide what the next build of a service is told.
+
+    Args:
+        images: those of the service's images that the engine has; its own comes first.
+        directory: the cache directory that the service declares.
+        others: all tagged images of the engine; needed for the classic builder on a containerd
+            store only.
+    """
+    if builder.kind == "classic":
+        return _classic(service, images, directory, builder, others)
+    if builder.driver != DOCKER_DRIVER or builder.image_store == "containerd":
+        return _by_directory(service, directory, builder)
+    return _inline(service, images, directory, builder)
+
+
+def _classic(
+    service: str,
+    images: Sequence[HeldImage],
+    directory: HeldDirectory | None,
+    builder: Builder,
+    others: Collection[HeldImage],
+) -> Handover:
+    """Name images; the classic builder knows nothing else."""
+    names: list[str] = []
+    notes: list[str] = []
+    # Stages first, which are worth the most: of images that begin with the same steps the builder
+    # keeps to the first one.
+    for image in [*images[1:], *images[:1]]:
+        name = image.names[0]
+        step = None
+        if builder.image_store == "containerd":
+            step = _stumbling_block(image, images, others)
+        if step is None:
+            names.append(name)
+        else:
+            notes.append(
+                f"{name} is left out: on this image store the classic builder fails at a cached"
+                f" step that made no layer ({command_of(step)}); build with BuildKit, and give the"
+                f" service `x-longshore: {{buildkit_cache: .cache/{service}}}`"
+            )
+    if names and builder.tool == "compose":
+        notes.append(
+            "Compose does not tell the classic builder what to use; build with BuildKit, or with"
+            " `docker build`"
+        )
+    if directory is not None:
+        notes.append("the classic builder does not use the service's buildkit_cache")
+    if not images:
+        notes.append("the engine has none of its images")
+    return Handover(service, cache_from=tuple(names), notes=tuple(notes))
+
+
+def _stumbling_block(
+    image: HeldImage, own: Sequence[HeldImage], others: Collection[HeldImage]
+) -> Step | None:
+    """Find the step at which restoring an image fails; `None` if there is none.
+
+    On a containerd store the engine makes an image of each step that hits but the last, and cannot
+    make one of a step without a layer (moby, daemon/containerd/cache.go: it passes an empty
+    digest). Steps of the base image are not restored.
+    """
+    restored = image.steps[_base_length(image, own, others) : -1]
+    return next((step for step in restored if step.empty_layer), None)
+
+
+def _base_length(image: HeldImage, own: Sequence[HeldImage], others: Collection[HeldImage]) -> int:
+    """Count the steps that are certainly the base image's.
+
+    Any tagged image whose steps and layers the image begins with may be its base, or an earlier
+    build of itself. So whatever has a name of the same repository does not count, and of all others
+    the shortest one does: that is the base, or a base of the base.
+    """
+    repositories = {ImageReference.parse(name).repository for held in own for name in held.names}
+    lengths = [
+        len(other.steps)
+        for other in others
+        if 0 < len(other.steps) < len(image.steps)
+        and image.steps[: len(other.steps)] == other.steps
+        and image.diff_ids[: len(other.diff_ids)] == other.diff_ids
+        and not repositories & {ImageReference.parse(name).repository for name in other.names}
+    ]
+    return min(lengths, default=0)
+
+
+def _inline(
+    service: str,
+    images: Sequence[HeldImage],
+    directory: HeldDirectory | None,
+    builder: Builder,
+) -> Handover:
+    """Name images by tag, and have the next ones made with an inline cache.
+
+    BuildKit on a graphdriver store finds the cache in an image's config. An image without one is
+    harmless. It reads cache directories, too, but to write one is an error.
+    """
+    names = [image.names[0] for image in images if "@" not in image.names[0]]
+    notes: list[str] = []
+    numbers = parse_version(builder.version)
+    if names and numbers and NO_INLINE_CACHE[0] <= numbers < NO_INLINE_CACHE[1]:
+        notes.append(
+            f"BuildKit of Docker {builder.version} does not find the cache in loaded images"
+            " (moby/buildkit#5242); update to 27.2.0 or later"
+        )
+    if not images:
+        notes.append("the engine has none of its images")
+    if directory is not None:
+        if directory.state == "usable":
+            names.append(_attributes("type=local", f"src={directory.path}"))
+        notes.append(
+            "this engine cannot write the service's buildkit_cache, and keeps the cache in images"
+        )
+    return Handover(service, tuple(names), build_args=INLINE_CACHE, notes=tuple(notes))
+
+
+def _by_directory(service: str, directory: HeldDirectory | None, builder: Builder) -> Handover:
+    """Name the cache directory, for builders that do not look at the engine's images."""
+    who = "BuildKit on this image store"
+    if builder.driver != DOCKER_DRIVER:
+        who = f"a builder with the driver {builder.driver}"
+    if directory is None:
+        note = (
+            f"{who} does not use loaded images; give the service"
+            f" `x-longshore: {{buildkit_cache: .cache/{service}}}`"
+        )
+        return Handover(service, notes=(note,))
+    if directory.state == "damaged":
+        # Builds would fail: those that read it, and those that write to it.
+        note = f"{directory.path} is left out: its index.json is damaged; remove the directory"
+        return Handover(service, notes=(note,))
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    notes: list[str] = []
+    if directory.state == "usable":
+        cache_from = (_attributes("type=local", f"src={directory.path}"),)
+    else:
+        notes.append(f"there is no cache in {directory.path} yet")
+    if directory.writable:
+        cache_to = (_attributes("type=local", f"dest={directory.path}", *_EXPORT),)
+    else:
+        notes.append(f"{directory.path} cannot be written, so the build adds nothing to it")
+    return Handover(service, cache_from, cache_to, notes=tuple(notes))
+
+
+def is_usable_index(index: bytes) -> bool:
+    """Tell whether BuildKit accepts the `index.json` of a cache directory.
+
+    It wants one manifest named `latest`, and fails the build if there is none.
+    """
+    try:
+        manifests = msgspec.json.decode(index, type=_Index).manifests
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return any((found.annotations or {}).get(_REF_NAME) == "latest" for found in manifests)
+
+
+def _attributes(*pairs: str) -> str:
+    """Write attributes as buildx reads them: a line of CSV."""
+    return ",".join(
+        '"' + pair.replace('"', '""') + '"' if set(pair) & set(',"\n\r') else pair for pair in pairs
+    )

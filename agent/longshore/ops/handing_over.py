@@ -1,0 +1,94 @@
+"""Say what the next build of services is told: ask the engine and the disk, not the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from longshore.core.builder import Builder, Client, choose_builder
+from longshore.core.handover import (
+    Handover,
+    HeldDirectory,
+    HeldImage,
+    hand_over,
+    is_usable_index,
+)
+from longshore.core.service import Service
+from longshore.engine.cache_directory import CacheDirectory
+from longshore.engine.contract import Engine, EngineImage
+from longshore.errors import CorruptData, EngineError
+from longshore.ops.tasks import for_each
+
+_ASKED_AT_ONCE = 8
+
+
+async def hand_over_services(
+    engine: Engine, services: Sequence[Service], client: Client, shown: Callable[[Path], str]
+) -> list[Handover]:
+    """Decide for each service what its next build is told.
+
+    Args:
+        shown: writes a path as the build shall get it.
+
+    Raises:
+        UsageError: the client asks for what cannot be.
+        EngineUnavailable: the engine cannot be reached.
+    """
+    info = await engine.info()
+    builder = Builder(
+        kind=choose_builder(client, info.version),
+        image_store=info.image_store,
+        version=info.version,
+        driver=client.driver,
+        tool=client.tool,
+    )
+    with_steps = builder.kind == "classic" and builder.image_store == "containerd"
+    others = await _tagged_images(engine) if with_steps else ()
+    handovers = []
+    for service in services:
+        names = [reference.familiar for reference in service.images]
+        held = await for_each(engine.inspect, names, at_once=_ASKED_AT_ONCE)
+        images = [
+            await _held(engine, (name,), image) if with_steps else HeldImage((name,))
+            for name, image in zip(names, held, strict=True)
+            if image is not None and image.complete
+        ]
+        directory = await _directory(service, shown)
+        handovers.append(hand_over(service.name, images, directory, builder, others=others))
+    return handovers
+
+
+async def _tagged_images(engine: Engine) -> list[HeldImage]:
+    ids = await engine.image_ids()
+    images = await for_each(engine.inspect, ids, at_once=_ASKED_AT_ONCE)
+    tagged = [image for image in images if image is not None and image.complete and image.tags]
+    return [await _held(engine, image.tags, image) for image in tagged]
+
+
+async def _held(engine: Engine, names: tuple[str, ...], image: EngineImage) -> HeldImage:
+    return HeldImage(names, image.diff_ids, await engine.history(image.id))
+
+
+async def _directory(service: Service, shown: Callable[[Path], str]) -> HeldDirectory | None:
+    if service.buildkit_cache is None:
+        return None
+    path = Path(service.buildkit_cache)
+    writable = await asyncio.to_thread(_can_be_written, path)
+    try:
+        contents = await CacheDirectory(service.buildkit_cache).read()
+    except CorruptData:
+        return HeldDirectory(shown(path), "damaged", writable)
+    except EngineError:  # what cannot be read is of no use, and better left alone
+        return HeldDirectory(shown(path), "absent", writable=False)
+    if contents is None:
+        return HeldDirectory(shown(path), "absent", writable)
+    usable = is_usable_index(contents.documents[contents.index])
+    return HeldDirectory(shown(path), "usable" if usable else "damaged", writable)
+
+
+def _can_be_written(path: Path) -> bool:
+    """Tell whether a directory can be written, or made where it is not there yet."""
+    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

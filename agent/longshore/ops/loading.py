@@ -1,0 +1,177 @@
+"""Bring the images of entries into an engine, and see that they are there.
+
+An engine keeps what it has: neither images nor layers that it holds are sent again. What it lost
+meanwhile is noticed, and then everything is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from longshore.core.archive_form import ArchiveForm
+from longshore.core.digests import Digest, short
+from longshore.core.entry import Entry
+from longshore.core.layout_form import LayoutForm
+from longshore.core.load_plan import (
+    Expected,
+    LoadForm,
+    LoadPlan,
+    SharedPlan,
+    missing_images,
+    plan_load,
+    plan_shared,
+)
+from longshore.core.recipe import Recipe
+from longshore.engine.contract import Engine, EngineImage, ImageStore
+from longshore.errors import EngineError, LayerVanished, LongshoreError
+from longshore.ops.reachable import Reading
+from longshore.ops.rebuilding import build_archive
+from longshore.ops.report import Report
+from longshore.ops.streams import one_ahead
+from longshore.ops.tasks import for_each
+
+FORMS: Mapping[ImageStore, LoadForm] = {"graphdriver": ArchiveForm(), "containerd": LayoutForm()}
+_INSPECTED_AT_ONCE = 8
+
+
+class Loader:
+    """Load entries into one engine.
+
+    Args:
+        form: how this engine's kind of image store is sent images.
+        fetched: called with the bytes of each range of a pack that has arrived.
+        unpacked: called with bytes of layers as the engine reports them.
+
+    Attributes:
+        window_bytes: how much each load may read ahead.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        reading: Reading,
+        form: LoadForm,
+        report: Report,
+        *,
+        window_bytes: int,
+        fetched: Callable[[int], None],
+        unpacked: Callable[[int], None],
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._form = form
+        self._report = report
+        self._fetched = fetched
+        self._unpacked = unpacked
+        self._images: dict[Digest, EngineImage] = {}
+        self._held: set[Digest] = set()
+        self.window_bytes = window_bytes
+
+    def expected(self, entry: Entry) -> tuple[Expected, ...]:
+        """List the images that the engine will have of an entry."""
+        return self._form.expected(entry)
+
+    async def look(self, entries: Collection[Entry]) -> None:
+        """Learn which images and which stacks of layers the engine has."""
+        ids = await self._engine.image_ids()
+        for image in await for_each(self._engine.inspect, ids, at_once=_INSPECTED_AT_ONCE):
+            if image is not None and image.complete:
+                self._images[image.id] = image
+        layers = {image.id: image.diff_ids for image in self._images.values()}
+        self._held = self._form.held(layers, entries)
+
+    def lacks(self, entry: Entry) -> Iterable[Digest]:
+        """List the blobs of an entry that have to be sent."""
+        return () if self._has_all(entry) else plan_load(self._form, entry, self._held).blobs
+
+    async def load_shared(
+        self, entries: Mapping[str, Entry], recipes: Mapping[Digest, Recipe]
+    ) -> SharedPlan | None:
+        """Load what several services need once, before they load side by side."""
+        shared = plan_shared(self._form, entries, self._held)
+        if shared is None:
+            return None
+        try:
+            await self._send(shared.load, recipes)
+        except LongshoreError as error:
+            # Each service tries for itself then; whoever needs what is damaged will say so.
+            self._report.line(f"the shared layers could not be loaded first ({error})")
+            return None
+        self._held |= shared.stacks
+        return shared
+
+    async def let_go(self, shared: SharedPlan) -> None:
+        """Remove the images that held shared layers until others did."""
+        for image_id in shared.images:
+            try:
+                await self._engine.remove(image_id)
+            except EngineError as error:
+                self._report.line(f"an image of shared layers stays in the engine ({error})")
+
+    async def load(self, service: str, entry: Entry, recipes: Mapping[Digest, Recipe]) -> None:
+        """Load an entry, and check that all of it is there.
+
+        Args:
+            recipes: of at least the blobs that the engine lacks.
+
+        Raises:
+            CorruptData: an object is missing or damaged.
+            StoreError: the store failed.
+            EngineError: the engine failed, or lacks something afterwards.
+        """
+        if self._has_all(entry):
+            await self._tag(entry)
+            await self._verify(entry)
+            return
+        plan = plan_load(self._form, entry, self._held)
+        try:
+            await self._send(plan, recipes)
+            await self._verify(entry)
+        except LayerVanished as error:
+            self._report.line(f"{service}: {error}; loading in full")
+            plan = plan_load(self._form, entry, ())
+            await self._send(plan, await self._reading.recipes_for(entry, plan.blobs))
+            await self._verify(entry)
+
+    async def _send(self, plan: LoadPlan, recipes: Mapping[Digest, Recipe]) -> None:
+        archive = build_archive(
+            self._reading.store,
+            self._reading.project,
+            files=plan.files,
+            recipes=[recipes[blob] for blob in plan.blobs],
+            window_bytes=self.window_bytes,
+            fetched=self._fetched,
+        )
+        async with contextlib.aclosing(one_ahead(archive)) as blocks:
+            await self._engine.load(blocks, self._unpacked)
+
+    async def _tag(self, entry: Entry) -> None:
+        for image in self._form.expected(entry):
+            present = self._images[image.id].tags
+            for tag in image.tags:
+                if tag not in present:
+                    await self._engine.tag(image.id, tag)
+
+    async def _verify(self, entry: Entry) -> None:
+        """Ask the engine for everything that the entry promised.
+
+        Raises:
+            EngineError: an image, a tag or a parent is not there.
+            LayerVanished: an image is there, but not all of its blobs are.
+        """
+        for image in self._form.expected(entry):
+            found = await self._engine.inspect(image.id)
+            if found is None:
+                raise EngineError(f"the engine lacks the image {short(image.id)} after its load")
+            if not found.complete:
+                raise LayerVanished(f"the engine lacks parts of {short(image.id)} after its load")
+            if image.parent is not None and found.parent != image.parent:
+                raise EngineError(f"the engine does not know the parent of {short(image.id)}")
+            if lost := sorted(set(image.tags) - set(found.tags)):
+                raise EngineError(f"the engine lacks the tag {lost[0]} after its load")
+
+    def _has_all(self, entry: Entry) -> bool:
+        """Tell whether the engine had every image of an entry, with its parent."""
+        present = {image_id: image.parent for image_id, image in self._images.items()}
+        return not missing_images(self._form.expected(entry), present)

@@ -13,7 +13,7 @@ from tests.support.cache import Notes, export, import_, service
 from tests.support.engines import Generation, ThrowawayEngine
 from tests.support.images import build, history_ids, import_busybox
 
-from longshore.errors import EngineError, NotBuilt
+from longshore.errors import NotBuilt
 from longshore.store.contract import Store
 from longshore.store.directory import DirectoryStore
 from longshore.store.s3 import S3Store
@@ -214,18 +214,6 @@ async def test_a_parent_without_layers_is_left_out_and_said_so(
     assert imported.services[0].outcome == "hit"
     assert any("left out" in line for line in notes.lines)
     assert after.api.images.get("web:1").id == before.api.images.get("web:1").id
-
-
-async def test_an_engine_with_the_containerd_store_is_refused_and_told_what_to_do(
-    fresh_engine: FreshEngine, directory: DirectoryStore
-) -> None:
-    engine = fresh_engine("28.5", "containerd")
-    import_busybox(engine.api, "web:1")
-
-    with pytest.raises(EngineError, match="containerd-snapshotter"):
-        await export(engine.host, directory, [service("web", "web:1")])
-    with pytest.raises(EngineError, match="containerd-snapshotter"):
-        await import_(engine.host, directory, [service("web", "web:1")])
 
 
 def directory_root(store: DirectoryStore) -> Path:

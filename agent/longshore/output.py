@@ -40,12 +40,13 @@ def export_text(result: ExportResult, *, scope: str, full: bool) -> str:
         return "nothing was exported"
     parts = [_exported(service, full=full) for service in result.services]
     parts += [_exported_cache(cache) for cache in result.caches]
-    total = image_bytes(result)
+    total = image_bytes(result) + sum(cache.size_bytes for cache in result.caches)
     share = f" ({100 * result.uploaded_bytes / total:.1f} %)" if total else ""
     parts.append(
         f"exported {_both(result.services, result.caches)} to scope {clean(scope)}"
         f" in {period(timedelta(seconds=result.seconds))}\n"
-        f"images of {size(total)}, {size(result.uploaded_bytes)} uploaded{share}"
+        f"{'images and caches' if result.caches else 'images'} of {size(total)},"
+        f" {size(result.uploaded_bytes)} uploaded{share}"
     )
     return "\n\n".join(parts)
 

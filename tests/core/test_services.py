@@ -202,9 +202,11 @@ WRONG: list[tuple[str | bytes, str]] = [
         "2: services.a.x-longshore.cache: unknown key; known here: cached, images, buildkit_cache",
     ),
     (
-        "services:\n"
-        "  a: {image: a, x-longshore: {cached: true, buildkit_cache: .cache}}\n"
-        "  b: {image: b, x-longshore: {cached: true, buildkit_cache: .cache}}",
+        (
+            "services:\n"
+            "  a: {image: a, x-longshore: {cached: true, buildkit_cache: .cache}}\n"
+            "  b: {image: b, x-longshore: {cached: true, buildkit_cache: .cache}}"
+        ),
         "3: services.b: another service has the same buildkit_cache '.cache'",
     ),
     (

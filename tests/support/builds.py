@@ -20,7 +20,7 @@ BUILDERS: tuple[Builder, ...] = ("classic", "BuildKit")
 
 # `#8 [builder 3/6] COPY package.json ./`; a lone stage has no name, a foreign platform has one too.
 VERTEX = re.compile(r"^#(\d+) \[((?:[^\]]* )?\d+/\d+)\] (.+)$")
-# Either it says so, or it fetches layers. What a RUN itself writes has the seconds in front, and the
+# Either it says so, or it fetches layers. What a RUN itself writes has the seconds in front; the
 # lone digests of 20.10 name the steps.
 CACHED = re.compile(r"^#(\d+) (?:CACHED$|extracting sha256:|sha256:[0-9a-f]{64} )")
 # Now and then 28.5 with the containerd store loses layers of the image that the new one replaces,

@@ -30,7 +30,7 @@ class ArchiveForm(LoadForm):
             config = Digest(image.config)
             tags.setdefault(config, {}).update(dict.fromkeys(image.tags))
             parent = config_of[image.parent] if image.parent else None
-            parents[config] = parents.get(config) or parent
+            parents[config] = parents.get(config) or (parent if parent != config else None)
         return tuple(Expected(config, tuple(tags[config]), parents[config]) for config in tags)
 
     def stack_ids(self, image: Image) -> Sequence[Digest]:

@@ -133,7 +133,7 @@ class ImageTree:
 
     Attributes:
         documents: media types; the image's target, an index or manifest, comes first.
-        blobs: all that it needs besides, of whatever platform.
+        blobs: the layers and all else that it needs, of each platform that is at hand.
         config: of the platform that was asked for.
         layers: of that platform, base first.
     """
@@ -158,19 +158,28 @@ def image_tree(
     if target not in documents:
         return None
     tree = walk([target], documents)
+    blobs: dict[Digest, Descriptor] = {}
+    found: tuple[Digest, list[Descriptor]] | None = None
     for digest, media_type in tree.documents.items():
         if media_type not in _NODES:
             continue
         node = _read(documents[digest])
+        config = parse_digest(node.config.digest) if node.config else None
+        if config is not None and config not in documents:
+            continue  # an engine that lacks a part of a platform saves its manifest alone
+        for child in _children(node):
+            if child.is_layer or child.digest in tree.blobs:
+                blobs[parse_digest(child.digest)] = child
         layers = node.layers or []
-        if node.config is None or len(layers) != len(diff_ids):
+        if found is not None or config is None or len(layers) != len(diff_ids):
             continue
-        config = parse_digest(node.config.digest)
-        if config not in documents or not all(layer.is_layer for layer in layers):
+        if not all(layer.is_layer for layer in layers):
             continue
         if list(parse_config(documents[config]).diff_ids) == list(diff_ids):
-            return ImageTree(tree.documents, tree.blobs, config, tuple(layers))
-    return None
+            found = config, layers
+    if found is None:
+        return None
+    return ImageTree(tree.documents, blobs, found[0], tuple(found[1]))
 
 
 def write_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:

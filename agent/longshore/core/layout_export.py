@@ -56,8 +56,7 @@ def describe_layout_images(
         if tree is None:
             raise EngineError(f"the engine's image {image.id} has other layers than its manifest")
         trees.append(tree)
-        layers = [Digest(layer.digest) for layer in tree.layers]
-        needed |= dict(zip(layers, tree.layers, strict=True)) | tree.blobs
+        needed |= tree.blobs
         images.append(
             Image(
                 id=image.id,
@@ -65,7 +64,7 @@ def describe_layout_images(
                 tags=list(image.tags),
                 parent=image.parent if image.parent in ids else None,
                 diff_ids=list(image.diff_ids),
-                layers=list(layers),
+                layers=[layer.digest for layer in tree.layers],
             )
         )
     refs = {ref: number for number, ref in enumerate(dict.fromkeys(blobs[d][0] for d in needed))}

@@ -16,6 +16,7 @@ from longshore.core.sorting import MAX_CONFIG_BYTES, BlobDone, Sorter
 from longshore.errors import CorruptData, EngineError
 
 MAX_HELD_BYTES = 32 << 20
+_SMALL_BYTES = 256 << 10  # nearly all documents are; attestations with lists of packages are not
 
 
 class LayoutSorter(Sorter):
@@ -65,21 +66,25 @@ class LayoutSorter(Sorter):
             raise EngineError(f"the engine's archive cannot be followed: {error}") from error
 
     def _begin(self, member: Member) -> None:
-        self._undecided = None
-        if self._expected is not None and self._expected not in self._stored:
+        if self._expected is None or self._expected in self._stored:
+            return
+        if member.size_bytes:
             self._undecided = member
+        else:  # no bytes will come to decide by
+            self._cutter = BlobCutter()
 
     def _take(self, data: memoryview, out: list[Cut | BlobDone]) -> None:
         if self._undecided is not None:
             member, self._undecided = self._undecided, None
             size = member.size_bytes
-            if data[0] == ord("{") and size <= min(MAX_CONFIG_BYTES, self._room):
+            if data[0] == ord("{") and size <= min(MAX_CONFIG_BYTES, self._room(size)):
                 self._held_bytes += size
                 self._document = bytearray()
             else:
                 self._cutter = BlobCutter()
         super()._take(data, out)
 
-    @property
-    def _room(self) -> int:
-        return MAX_HELD_BYTES - self._held_bytes
+    def _room(self, size_bytes: int) -> int:
+        """Tell how much more may be held; half of it is for small documents alone."""
+        limit = MAX_HELD_BYTES if size_bytes <= _SMALL_BYTES else MAX_HELD_BYTES // 2
+        return limit - self._held_bytes

@@ -147,24 +147,26 @@ def plan_shared(
     shared = {stack for stack, count in users.items() if count > 1}
     if not shared:
         return None
-    found: dict[Stack, Sequence[Digest]] = {}
+    tops: dict[Digest, Sequence[Digest]] = {}
+    found: dict[Digest, tuple[str, str]] = {}  # diff_id and blob of the layer that ends a stack
     for entry in entries.values():
         for image in form.images(entry):
             ids = form.stack_ids(image)
             depth = sum(1 for stack in ids if stack in shared or stack in held)
             if depth and ids[depth - 1] in shared:
-                stack = Stack(tuple(image.diff_ids[:depth]), tuple(image.layers[:depth]))
-                found[stack] = ids[:depth]
-    longest = [
-        s for s in found if not any(o != s and o.layers[: len(s.layers)] == s.layers for o in found)
+                tops[ids[depth - 1]] = ids[:depth]
+                layers = zip(ids[:depth], image.diff_ids, image.layers, strict=False)
+                # Entries may keep one layer in two forms; one of them is enough.
+                for stack, diff_id, layer in layers:
+                    found.setdefault(stack, (diff_id, layer))
+    below = {stack for ids in tops.values() for stack in ids[:-1]}
+    longest = [ids for top, ids in tops.items() if top not in below]
+    send = {Digest(found[stack][1]): None for ids in longest for stack in ids if stack not in held}
+    stacks = [
+        Stack(tuple(found[stack][0] for stack in ids), tuple(found[stack][1] for stack in ids))
+        for ids in longest
     ]
-    send = {
-        Digest(layer): None
-        for stack in longest
-        for layer, stack_id in zip(stack.layers, found[stack], strict=True)
-        if stack_id not in held
-    }
-    files, images = form.describe_bare(longest, tuple(entries.values()))
+    files, images = form.describe_bare(stacks, tuple(entries.values()))
     return SharedPlan(LoadPlan(tuple(files.items()), tuple(send), ()), images, frozenset(shared))
 
 

@@ -179,7 +179,9 @@ def images(draw: st.DrawFn) -> Images:
 @settings(max_examples=60)
 @given(images(), st.data())
 def test_documents_lead_to_the_layers_and_blobs_are_all_else(made: Images, data: Any) -> None:
-    stored = data.draw(st.sets(st.sampled_from(sorted(made.blobs))) if made.blobs else st.just(set()))
+    stored = data.draw(
+        st.sets(st.sampled_from(sorted(made.blobs))) if made.blobs else st.just(set())
+    )
     sizes = [size * 997 for size in data.draw(cut_sizes())]
 
     done = Sorted(cut_up(made.archive(), sizes), made.targets, stored=stored)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -40,25 +41,12 @@ class Fault:
 _NO_FAULT = Fault(connections=0)
 
 
-class FaultProxy:
-    """A TCP proxy on a free port of the loopback interface.
+class LoopbackServer(ABC):
+    """A TCP server on a free port of the loopback interface; no connection outlives it."""
 
-    Attributes:
-        connections: how many were made to it.
-        faults_hit: how many connections met the fault.
-        bytes_up: how many bytes went to the server.
-    """
-
-    def __init__(self, host: str, port: int, fault: Fault | None = None) -> None:
-        self._host = host
-        self._port = port
-        self._fault = fault
+    def __init__(self) -> None:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._moved = asyncio.Event()
-        self.connections = 0
-        self.faults_hit = 0
-        self.bytes_up = 0
 
     @property
     def endpoint_url(self) -> str:
@@ -77,10 +65,49 @@ class FaultProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
+
+    @abstractmethod
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection; it is closed afterwards."""
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: what asyncio makes a task of it may be cancelled before it has begun,
+        # and then nobody would close the connection.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
+                await self.serve(reader, writer)
+        finally:
+            await _closed(writer)
+
+
+class FaultProxy(LoopbackServer):
+    """A TCP proxy with faults.
+
+    Attributes:
+        connections: how many were made to it.
+        faults_hit: how many connections met the fault.
+        bytes_up: how many bytes went to the server.
+    """
+
+    def __init__(self, host: str, port: int, fault: Fault | None = None) -> None:
+        super().__init__()
+        self._host = host
+        self._port = port
+        self._fault = fault
+        self._moved = asyncio.Event()
+        self.connections = 0
+        self.faults_hit = 0
+        self.bytes_up = 0
 
     def fail_open_connections(self, fault: Fault) -> None:
         """Let the connections that are open meet this fault, and no later ones."""
@@ -96,21 +123,13 @@ class FaultProxy:
         fault = self._fault
         return fault if fault is not None and number <= fault.connections else _NO_FAULT
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
-        try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                if self._fault_of(number).unavailable:
-                    await self._refuse(reader, writer)
-                else:
-                    await self._forward(reader, writer, number)
-        finally:
-            self._tasks.discard(task)
-            await _closed(writer)
+        if self._fault_of(number).unavailable:
+            await self._refuse(reader, writer)
+        else:
+            await self._forward(reader, writer, number)
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -178,7 +197,7 @@ class Received:
 Answer = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
-class ScriptedServer:
+class ScriptedServer(LoopbackServer):
     """An HTTP server that gives one answer after the other; the last one again and again.
 
     An answer is all the bytes of it, or a function that writes them. The connection is closed after
@@ -186,49 +205,18 @@ class ScriptedServer:
     """
 
     def __init__(self, answers: Sequence[Answer]) -> None:
+        super().__init__()
         self._answers = list(answers)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[Received] = []
 
-    @property
-    def endpoint_url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                self.requests.append(await read_request(reader))
-                answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
-                if isinstance(answer, bytes):
-                    writer.write(answer)
-                    await writer.drain()
-                else:
-                    await answer(writer)
-        finally:
-            self._tasks.discard(task)
-            await _closed(writer)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(await read_request(reader))
+        answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+        else:
+            await answer(writer)
 
 
 async def read_request(reader: asyncio.StreamReader) -> Received:

@@ -25,6 +25,8 @@ COPY --from=builder /srv/{name}/built ./
 COMMAND = 'CMD ["cat", "built"]\n'
 PACKAGES = '{{"{name}": "express koa"}}\n'
 CODE = "echo {name}\n"
+LAYERS_BELOW_INSTALL = 3
+"""Base, WORKDIR and COPY: within one second two machines may come to the same ones by chance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longshore import config
 from longshore.cli_running import Interrupted, run
 from longshore.config import Settings, load_settings
 from longshore.config_file import read_config_file
 from longshore.config_layers import Flags, variable
+from longshore.config_options import CONFIG
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
@@ -109,7 +109,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     as_json = bool(flags.get("json")) or flags.get("format") == "json"
     report = make_report(world, quiet=quiet)
     try:
-        given = flags.get("config") or variable(world.environment, config.CONFIG.variable)
+        given = flags.get("config") or variable(world.environment, CONFIG.variable)
         file = read_config_file(world.directory, given)
         settings = load_settings(flags, world.environment, file.values, file.name)
     except UsageError as error:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from longshore.config import CONFIG, OPTIONS, Option
 from longshore.config_layers import Flags
+from longshore.config_options import CONFIG, OPTIONS, Option
 
 _FORWARDED = "longshore.forwarded"
 

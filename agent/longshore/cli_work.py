@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from longshore import output, wiring
 from longshore.cli_job import Job, Shown
 from longshore.cli_running import Interrupted
-from longshore.config import OPTIONS
+from longshore.config_options import OPTIONS
 from longshore.core.service import Service
 from longshore.errors import UsageError
 from longshore.output_json import export_json, import_json, plain, traffic_json
@@ -163,35 +163,20 @@ async def config(job: Job) -> Shown:
     settings, project = job.settings, job.project
     own, fallback = project.scopes[:1], project.scopes[1:]
     images = [f"{s.name}={image.familiar}" for s in project.services for image in s.images]
-    values: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "store": settings.store_url,
-        "endpoint-url": settings.endpoint_url,
         "project": project.name,
         "scope": own[0] if own else None,
         "fallback": list(fallback),
         "services": project.services_file,
         "image": images,
-        "level": settings.level,
-        "parents": settings.parents,
         "memory": exact_size(settings.memory_bytes),
-        "concurrency": settings.concurrency,
         "timeout": exact(settings.timeout),
-        "platform": settings.platform,
-        "all-scopes": settings.all_scopes,
-        "import": settings.import_,
-        "export": settings.export,
-        "buildkit": settings.buildkit,
-        "format": settings.format,
-        "output": settings.output,
-        "strict": settings.strict,
-        "json": settings.json,
-        "quiet": settings.quiet,
-        "verbose": settings.verbose,
     }
     found = {"services": "found here", "image": "the services file", **project.sources}
     options = []
     for option in OPTIONS:
-        value = values[option.name]
+        value = shown[option.name] if option.name in shown else getattr(settings, option.parameter)
         there = value not in (None, [])
         source = settings.sources.get(option.name) or (
             found.get(option.name, "default") if there else "default"

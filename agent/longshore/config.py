@@ -1,4 +1,4 @@
-"""What can be set, how, and the defaults.
+"""What counts, after all layers, and the defaults.
 
 Every option can be given as a flag, as a variable `LONGSHORE_…` and in a configuration file; the
 first of these that says something counts.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from keyword import iskeyword
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from longshore.config_layers import Flags, Layers
+from longshore.config_options import CONCURRENCY, LEVEL, OPTIONS, Format
 from longshore.config_values import (
     Location,
     check_endpoint,
@@ -25,11 +25,9 @@ from longshore.errors import UsageError
 
 MIB = 1 << 20
 
-LEVEL = 3
 LEVELS = range(1, 20)  # beyond 19 zstd takes far more memory; below 1 it saves hardly any time
 MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
-CONCURRENCY = 8
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
 
@@ -53,120 +51,6 @@ COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
-
-Kind = Literal["text", "list", "switch"]
-Format = Literal["flags", "compose", "bake", "json"]
-
-_BUILD = ("build",)
-_EXPORTS = ("export", *_BUILD)
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One thing that can be set."""
-
-    name: str
-    """In a configuration file, and of the flag."""
-    help: str
-    metavar: str = ""
-    kind: Kind = "text"
-    short: str | None = None
-    only: tuple[str, ...] = ()
-    """The commands that have the flag; all, if it is empty."""
-    on: bool = False
-    """Of a switch: what counts if nobody says anything."""
-    off: str = ""
-    """Of a switch: the name of the flag that takes it back; `no-…` if it is empty."""
-
-    @property
-    def flag(self) -> str:
-        """The flag, as it is typed."""
-        return f"--{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return f"LONGSHORE_{self.name.replace('-', '_').upper()}"
-
-    @property
-    def off_flag(self) -> str:
-        """The flag that takes a switch back."""
-        return f"--{self.off or f'no-{self.name}'}"
-
-    @property
-    def parameter(self) -> str:
-        """The name in Python."""
-        name = self.name.replace("-", "_")
-        return f"{name}_" if iskeyword(name) else name
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option("store", "Where the cache is: s3://bucket/prefix or file:///dir.", "URL"),
-    Option("endpoint-url", "The S3 server, if it is not AWS: https://s3.example.com.", "URL"),
-    Option("project", "The project in the store (default: the Compose project name).", "NAME"),
-    Option(
-        "scope",
-        "The scope to write, and to read first: main, pr:17 (default: from the CI, else git).",
-        "NAME",
-    ),
-    Option(
-        "fallback",
-        "A scope to read next; repeatable (default: the target and default branches).",
-        "NAME",
-        "list",
-    ),
-    Option("services", "The services file (default: the one in this directory).", "FILE"),
-    Option(
-        "image",
-        "An image without a services file: web=myorg/web:latest; repeatable.",
-        "SERVICE=IMAGE",
-        "list",
-    ),
-    Option("level", f"Compression, 1 to 19 (default: {LEVEL}).", "NUMBER", only=_EXPORTS),
-    Option(
-        "parents",
-        "Keep the images that others were built on; off for the shortest export (default: on).",
-        kind="switch",
-        only=_EXPORTS,
-        on=True,
-    ),
-    Option("memory", "Memory to stay within (default: 256MiB).", "SIZE"),
-    Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
-    Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
-    Option(
-        "platform",
-        "The platform, such as linux-amd64 (default: the only one).",
-        "NAME",
-        only=("list", "show", "cat"),
-    ),
-    Option("all-scopes", "List every scope of the project.", kind="switch", only=("list",)),
-    Option("import", "Import before the build (default: on).", kind="switch", only=_BUILD, on=True),
-    Option("export", "Export after the build (default: on).", kind="switch", only=_BUILD, on=True),
-    Option(
-        "buildkit",
-        "Which builder will build (default: the one that the docker command would take).",
-        kind="switch",
-        only=("cache-from", *_BUILD),
-        off="classic",
-    ),
-    Option(
-        "format",
-        f"What to write: {', '.join(get_args(Format))} (default: flags).",
-        "FORMAT",
-        only=("cache-from",),
-    ),
-    Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
-    Option(
-        "strict",
-        "Fail on misses and failures, not only on wrong usage.",
-        kind="switch",
-        only=("export", "import"),
-    ),
-    Option("json", "Write the result as one JSON document.", kind="switch"),
-    Option("quiet", "Say only what went wrong.", kind="switch", short="-q"),
-    Option("verbose", "Say more, such as each repeated request.", kind="switch", short="-v"),
-)
-CONFIG = Option("config", "The configuration file (default: longshore.toml).", "FILE")
 
 
 @dataclass(frozen=True, slots=True)

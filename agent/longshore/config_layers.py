@@ -9,7 +9,7 @@ from longshore.config_values import parse_boolean
 from longshore.errors import UsageError
 
 if TYPE_CHECKING:
-    from longshore.config import Option
+    from longshore.config_options import Option
 
 T = TypeVar("T")
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Shell
 
-from longshore import config
-from longshore.config import OPTIONS, Option, Settings, load_settings
+from longshore import config_options
+from longshore.config import Settings, load_settings
 from longshore.config_file import read_config_file
+from longshore.config_options import OPTIONS, Option
 from longshore.config_values import (
     BucketLocation,
     FolderLocation,
@@ -145,7 +146,7 @@ def test_flag_goes_before_variable_before_file_before_default() -> None:
     assert (everywhere.level, everywhere.sources["level"]) == (9, "--level")
     assert (no_flag.level, no_flag.sources["level"]) == (8, "LONGSHORE_LEVEL")
     assert (only_file.level, only_file.sources["level"]) == (7, "longshore.toml: level")
-    assert load().level == config.LEVEL
+    assert load().level == config_options.LEVEL
     assert "level" not in load().sources
 
 

@@ -13,7 +13,7 @@ from tests.support.fake_docker import FakeDocker
 from tests.support.fake_engine import FakeEngine
 
 from longshore import errors
-from longshore.config import CONFIG, OPTIONS
+from longshore.config_options import CONFIG, OPTIONS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCS.read_text()

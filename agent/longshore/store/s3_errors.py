@@ -119,7 +119,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
             f"{failure}: the certificate of {request.endpoint} is not trusted: "
-            f"{_clean(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
+            f"{one_line(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
         )
     if isinstance(cause, ssl.SSLError) and cause.reason in {
         "WRONG_VERSION_NUMBER",
@@ -130,7 +130,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
         )
     match error:
         case boto.ProfileNotFound():
-            return AccessDenied(f"{failure}: {_clean(str(error))}; check --profile")
+            return AccessDenied(f"{failure}: {one_line(str(error))}; check --profile")
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return AccessDenied(
                 f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -154,7 +154,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
                 "check the network and the endpoint"
             )
         case boto.ParamValidationError():
-            return StoreError(f"{failure}: {_clean(str(error))}; check --store")
+            return StoreError(f"{failure}: {one_line(str(error))}; check --store")
         case ResponseParserError() | KeyError():
             return not_s3(request)
         case boto.HTTPClientError() if isinstance(cause, ValueError | TypeError):
@@ -173,7 +173,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
                 "try again"
             )
         case _:
-            return StoreError(f"{failure}: {_clean(str(error))}; check the endpoint and --store")
+            return StoreError(f"{failure}: {one_line(str(error))}; check the endpoint and --store")
 
 
 def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
@@ -202,7 +202,9 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
         )
     if code in _WRONG_REGION or status in {301, 302, 307, 308}:
         region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
-        advice = f"set the region to {_clean(str(region))}" if region else "set the bucket's region"
+        advice = (
+            f"set the region to {one_line(str(region))}" if region else "set the bucket's region"
+        )
         return StoreError(
             f"{failure}: the bucket {request.bucket} is in another region ({_name(status, code)}); "
             f"{advice}, or check the endpoint"
@@ -264,7 +266,7 @@ def not_deleted(failures: Mapping[str, str], request: Request) -> StoreError:
     kind = StoreUnavailable if later else AccessDenied if codes == {"AccessDenied"} else StoreError
     return kind(
         f"cannot delete {len(failures)} objects, the first: {request.target} "
-        f"({_clean(next(iter(failures.values()))) or 'no reason given'}); "
+        f"({one_line(next(iter(failures.values()))) or 'no reason given'}); "
         + ("try again" if later else "check the credentials and their policy")
     )
 
@@ -276,11 +278,11 @@ def _no_bucket(failure: str, request: Request) -> StoreError:
 
 
 def _name(status: int, code: str) -> str:
-    return f"{status} {_clean(code)}" if code and code != str(status) else str(status)
+    return f"{status} {one_line(code)}" if code and code != str(status) else str(status)
 
 
 def _message(details: Any) -> str:
-    text = _clean(str(details.get("Message") or ""))
+    text = one_line(str(details.get("Message") or ""))
     return f": {text}" if text else ""
 
 
@@ -298,8 +300,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _reason(cause: BaseException) -> str:
     if isinstance(cause, OSError) and cause.strerror:
-        return _clean(cause.strerror)
-    return _clean(str(cause)) or type(cause).__name__
+        return one_line(cause.strerror)
+    return one_line(str(cause)) or type(cause).__name__
 
 
 _SECRETS = re.compile(
@@ -309,7 +311,7 @@ _SECRETS = re.compile(
 )
 
 
-def _clean(text: str) -> str:
+def one_line(text: str) -> str:
     """Make one short line of foreign words, without anything that could be a secret."""
     line = " ".join(text.split())
     line = re.sub(r"https?://\S+", lambda url: _without_secrets(url.group()), line)

@@ -151,6 +151,8 @@ class FaultProxy(LoopbackServer):
                 reset(writer)
                 reset(server_writer)
         finally:
+            # Before anything is waited for: the wait may be cancelled, too.
+            server_writer.close()
             up.cancel()
             down.cancel()
             await asyncio.wait([up, down])

@@ -587,7 +587,7 @@ def unconfigured_store(**options: str | None) -> S3Store:
     ("options", "kind", "message"),
     [
         ({"endpoint_url": "http://127.0.0.1:1"}, AccessDenied, "no complete credentials"),
-        ({"profile": "nobody"}, AccessDenied, "nobody.*--profile"),
+        ({"profile": "nobody"}, AccessDenied, "nobody.*AWS_PROFILE"),
         ({"endpoint_url": "127.0.0.1:1"}, StoreError, "endpoint"),
         ({"endpoint_url": "http://"}, StoreError, "endpoint"),
     ],

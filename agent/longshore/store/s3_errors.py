@@ -43,7 +43,7 @@ S3_FAILURES = (
     KeyError,
 )
 
-_BAD_CREDENTIALS = {
+BAD_CREDENTIALS = {
     "ExpiredToken",
     "ExpiredTokenException",
     "InvalidAccessKeyId",
@@ -108,6 +108,8 @@ class Request:
     bucket: str
     endpoint: str
     """The host that was asked, for people."""
+    service: str = "S3"
+    """What is expected there."""
 
 
 def translate(error: Exception, request: Request) -> LongshoreError:
@@ -130,7 +132,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
         )
     match error:
         case boto.ProfileNotFound():
-            return AccessDenied(f"{failure}: {one_line(str(error))}; check --profile")
+            return AccessDenied(f"{failure}: {one_line(str(error))}; check AWS_PROFILE")
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return AccessDenied(
                 f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -142,7 +144,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
                 "log in again or check the role"
             )
         case boto.NoRegionError():
-            return StoreError(f"{failure}: no region is configured; set AWS_REGION or --region")
+            return StoreError(f"{failure}: no region is configured; set AWS_DEFAULT_REGION")
         case boto.ConnectTimeoutError() | boto.ReadTimeoutError() | TimeoutError():
             return StoreUnavailable(
                 f"{failure}: {request.endpoint} did not answer in time; "
@@ -190,7 +192,7 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
             f"{failure}: no credentials could be had, {operation} answered {_name(status, code)}; "
             "log in again or check the role"
         )
-    if code in _BAD_CREDENTIALS:
+    if code in BAD_CREDENTIALS:
         return AccessDenied(
             f"{failure}: the credentials have expired or are wrong ({_name(status, code)}); "
             "get new ones"
@@ -248,7 +250,7 @@ def not_s3(request: Request) -> StoreError:
     """Say that the answer came from something else, such as a login page or a web server."""
     return StoreError(
         f"cannot {request.verb} {request.target}: {request.endpoint} answered with something that "
-        "is not S3; check the endpoint"
+        f"is not {request.service}; check the endpoint"
     )
 
 
@@ -328,6 +330,6 @@ def _without_secrets(url: str) -> str:
         return "…"
 
 
-def endpoint_name(endpoint_url: str | None) -> str:
+def endpoint_name(endpoint_url: str | None, otherwise: str = "Amazon S3") -> str:
     """Name an endpoint for people: without a password that its URL may hold."""
-    return _without_secrets(endpoint_url) if endpoint_url else "Amazon S3"
+    return _without_secrets(endpoint_url) if endpoint_url else otherwise

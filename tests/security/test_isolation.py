@@ -26,8 +26,8 @@ from longshore.core.session_credentials import SessionCredentials
 pytestmark = pytest.mark.s3
 
 KNOWN = {
-    # At AWS, putting with tags or with an access list needs a right of its own; not here. It reaches
-    # only what the session may write anyway.
+    # At AWS, putting with tags or with an access list needs a right of its own. What is reached
+    # that way the session may write anyway.
     "put with tags: the own scope": "allowed",
     "put that everybody may read: the own scope": "allowed",
     # Who may write may list the parts of an upload; its id has to be known.

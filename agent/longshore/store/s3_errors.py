@@ -93,6 +93,10 @@ class UploadGone(StoreError):
     """There is no such multipart upload: it was aborted or completed, or never begun."""
 
 
+class ReadRefused(AccessDenied):
+    """An object may not be read; which may mean that there is none."""
+
+
 class Unsupported(StoreError):
     """The server does not know the operation, or not in the form in which it is used."""
 
@@ -220,16 +224,14 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status >= 500 or status in {408, 425, 429} or code in _LATER:
         return StoreUnavailable(f"{failure}: {answer}; try again later")
     if status in {401, 403}:
-        # Without the right to list, S3 says 403 where it means 404.
-        missing = (
-            "it may also not exist, if the credentials do not allow s3:ListBucket; "
-            if operation in _OBJECT_READS
-            else ""
-        )
-        return AccessDenied(
-            f"{failure}: access denied ({_name(status, code)}){_message(details)}; {missing}"
-            "check the credentials and their policy"
-        )
+        denied = f"{failure}: access denied ({_name(status, code)}){_message(details)}"
+        if operation in _OBJECT_READS:
+            # Who may not list, or only with a prefix, is told 403 where S3 means 404.
+            return ReadRefused(
+                f"{denied}; it may also not exist, if the credentials do not allow s3:ListBucket; "
+                "check the credentials and their policy"
+            )
+        return AccessDenied(f"{denied}; check the credentials and their policy")
     if status == 404:
         if code == "NoSuchUpload" or operation in _PART_OF_UPLOAD:
             return UploadGone(f"{failure}: its multipart upload is gone; start another")

@@ -197,7 +197,8 @@ def _plan_tls(found: Property, wanted: Wanted) -> Step:
     if found is None:
         return Step("tls", "create", text, value=value)
     kept = len(value["Statement"]) - 1
-    now = f"the policy does not; its {kept} other {'statement' if kept == 1 else 'statements'} stay"
+    others = "statement" if kept == 1 else "statements"
+    now = f"the policy does not; it keeps its {kept} other {others}"
     return Step("tls", "change", text, now, value=value)
 
 

@@ -11,8 +11,11 @@ CONCURRENCY = 8
 
 Kind = Literal["text", "list", "switch"]
 Format = Literal["flags", "compose", "bake", "json"]
+Print = Literal["roles", "terraform", "commands"]
+Provider = Literal["aws", "ceph"]
 
 _BUILD = ("build",)
+_SETUP = ("setup",)
 _EXPORTS = ("export", *_BUILD)
 
 
@@ -111,6 +114,40 @@ OPTIONS: tuple[Option, ...] = (
         only=("cache-from",),
     ),
     Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
+    Option("region", "Where the bucket is created (default: AWS_REGION).", "NAME", only=_SETUP),
+    Option("kms-key", "The KMS key that encrypts objects.", "ARN", only=_SETUP),
+    Option("dry-run", "Say what would be done, and do nothing.", kind="switch", only=_SETUP),
+    Option("yes", "Do not ask before anything is changed.", kind="switch", only=_SETUP),
+    Option(
+        "print",
+        f"Write this and do nothing else: {', '.join(get_args(Print))}.",
+        "WHAT",
+        only=_SETUP,
+    ),
+    Option(
+        "provider",
+        f"Who runs the store: {', '.join(get_args(Provider))} (default: aws).",
+        "NAME",
+        only=_SETUP,
+    ),
+    Option("broker-arn", "Who takes the broker's role.", "ARN", only=_SETUP),
+    Option("prune-arn", "Who takes the role that prunes.", "ARN", only=_SETUP),
+    Option("oidc-provider", "Who signs the tokens of CI jobs.", "ARN", only=_SETUP),
+    Option("oidc-audience", "The audience of these tokens.", "NAME", only=_SETUP),
+    Option(
+        "repository",
+        "Whose jobs take roles: github:acme/shop or gitlab:acme/shop.",
+        "SERVICE:NAME",
+        only=_SETUP,
+    ),
+    Option(
+        "subject",
+        "The subject of a class of builds, where it is another one; repeatable.",
+        "CLASS=SUBJECT",
+        "list",
+        only=_SETUP,
+    ),
+    Option("default-branch", "The repository's default branch.", "NAME", only=_SETUP),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

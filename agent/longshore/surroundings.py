@@ -39,6 +39,8 @@ class World:
     """Of the terminal, in columns."""
     open_store: Callable[[Settings, StoreMetrics, Report], Store]
     open_engine: Callable[[], Engine]
+    stdin: TextIO | None = None
+    """Where answers come from; `None` if there is nobody to ask."""
 
 
 @dataclass(frozen=True, slots=True)

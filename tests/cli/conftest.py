@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,13 @@ class Stream(io.TextIOWrapper):
         return self.bytes.getvalue().decode()
 
 
+class Typed(io.StringIO):
+    """A terminal at which somebody has typed something."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @dataclass
 class Shell:
     """Runs longshore as a process would, within this one."""
@@ -72,6 +79,8 @@ class Shell:
     engine: FakeEngine = field(default_factory=FakeEngine)
     wrap: Callable[[Store], Store] = lambda store: store
     terminal: bool = False
+    answer: str | None = None
+    """What is typed; `None` if standard input is not a terminal."""
     write_error: OSError | None = None
     out: str = ""
     err: str = ""
@@ -90,6 +99,8 @@ class Shell:
             open_store=self._open_store,
             open_engine=lambda: self.engine,
         )
+        if self.answer is not None:
+            world = replace(world, stdin=Typed(self.answer))
         code = run(arguments, world)
         stdout.bytes.error = None
         self.raw, self.err = stdout.bytes.getvalue(), stderr.text

@@ -228,6 +228,11 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "concurrency": "3",
         "timeout": "5m",
         "format": "compose",
+        "kms-key": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
+        "print": "roles",
+        "provider": "ceph",
+        "broker-arn": "arn:aws:iam::123456789012:role/broker",
+        "prune-arn": "arn:aws:iam::123456789012:role/cron",
     }
     for option in OPTIONS:
         other = not option.on

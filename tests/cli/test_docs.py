@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
-    *("list", "show", "diff", "cat", "doctor", "config"),
+    *("list", "show", "diff", "cat", "doctor", "setup", "config"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FOREIGN = {"--cache-from", "--cache-to", "--pull", "--allow"}  # of docker
@@ -119,7 +119,7 @@ def examples() -> dict[str, Any]:
     return {document["command"]: document for document in documents if document["ok"]}
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "cat"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("cat", "setup")])
 def test_example_has_the_fields_of_real_output_and_all_are_explained(
     built: Shell, docker: FakeDocker, command: str
 ) -> None:

@@ -195,6 +195,19 @@ def doctor(ctx: typer.Context, flags: Flags) -> int:
 
 
 @app.command()
+@with_options("setup")
+def setup(ctx: typer.Context, flags: Flags) -> int:
+    """Create or check the bucket; print roles for it."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_setup import setup
+
+        return await setup(job)
+
+    return execute(ctx.obj, flags, "setup", work)
+
+
+@app.command()
 @with_options("config")
 def config(ctx: typer.Context, flags: Flags) -> int:
     """Show the settings that count, and where each comes from."""

@@ -177,7 +177,10 @@ async def config(job: Job) -> Shown:
     found = {"services": "found here", "image": "the services file", **project.sources}
     options = []
     for option in OPTIONS:
-        value = shown[option.name] if option.name in shown else getattr(settings, option.parameter)
+        value: Any = shown.get(option.name)
+        if option.name not in shown:
+            value = getattr(settings, option.parameter)
+            value = list(value) if isinstance(value, tuple) else value
         there = value not in (None, [])
         source = settings.sources.get(option.name) or (
             found.get(option.name, "default") if there else "default"

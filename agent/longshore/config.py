@@ -9,19 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
+from typing import cast, get_args
 
 from longshore.config_layers import Flags, Layers
-from longshore.config_options import CONCURRENCY, FORMATS, LEVEL, OPTIONS, Format
+from longshore.config_options import (
+    CONCURRENCY,
+    FORMATS,
+    LEVEL,
+    OPTIONS,
+    Format,
+    Print,
+    Provider,
+)
 from longshore.config_values import (
     Location,
     check_endpoint,
+    check_region,
     parse_duration,
     parse_size,
     parse_store,
 )
 from longshore.core.keys import segment
 from longshore.core.policy import check_duration, check_kms_key, check_role, check_session_name
+from longshore.core.roles import check_principal
 from longshore.errors import UsageError
 
 MIB = 1 << 20
@@ -50,6 +60,9 @@ IMPORT_BLOCKS_BYTES = 40 * MIB
 # Measured: 400 MB of random bytes to an S3 server take 187 MiB, and 14 more for each part.
 EXPORT_BLOCKS_BYTES = 88 * MIB
 COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
+
+UPLOAD_DAYS = 2  # an export publishes nothing after 12 hours
+ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a role says how long
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
@@ -86,6 +99,18 @@ class Settings:
     kms_key: str | None
     sts_endpoint_url: str | None
     print_policy: bool
+    region: str | None
+    dry_run: bool
+    yes: bool
+    print: Print | None
+    provider: Provider
+    broker_arn: str | None
+    prune_arn: str | None
+    oidc_provider: str | None
+    oidc_audience: str | None
+    repository: str | None
+    subject: tuple[str, ...]
+    default_branch: str | None
     strict: bool
     json: bool
     quiet: bool
@@ -168,6 +193,18 @@ def load_settings(
         kms_key=layers.parsed("kms-key", check_kms_key),
         sts_endpoint_url=layers.parsed("sts-endpoint-url", check_endpoint),
         print_policy=layers.switch("print-policy"),
+        region=layers.parsed("region", check_region),
+        dry_run=layers.switch("dry-run"),
+        yes=layers.switch("yes"),
+        print=layers.parsed("print", _print),
+        provider=layers.parsed("provider", _provider) or "aws",
+        broker_arn=layers.parsed("broker-arn", check_principal),
+        prune_arn=layers.parsed("prune-arn", check_principal),
+        oidc_provider=layers.text("oidc-provider"),
+        oidc_audience=layers.text("oidc-audience"),
+        repository=layers.text("repository"),
+        subject=layers.texts("subject") or (),
+        default_branch=layers.text("default-branch"),
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),
@@ -184,6 +221,20 @@ def _name(text: str) -> str:
 
 def _duration(text: str) -> timedelta:
     return check_duration(parse_duration(text))
+
+
+def _print(text: str) -> Print:
+    if text not in get_args(Print):
+        known = ", ".join(get_args(Print))
+        raise UsageError(f"{text[:80]!r} cannot be printed; known are {known}")
+    return cast(Print, text)
+
+
+def _provider(text: str) -> Provider:
+    if text not in get_args(Provider):
+        known = ", ".join(get_args(Provider))
+        raise UsageError(f"{text[:80]!r} is no provider of roles; known are {known}")
+    return cast(Provider, text)
 
 
 def _memory(text: str) -> int:

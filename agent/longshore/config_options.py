@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from keyword import iskeyword
-from typing import Literal
+from typing import Literal, get_args
 
 LEVEL = 3
 CONCURRENCY = 8
@@ -16,8 +16,11 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     "credentials": ("env", "json", "process", "github"),
 }
 """What a command that has formats can write; the first is what it writes if nobody says."""
+Print = Literal["roles", "terraform", "commands"]
+Provider = Literal["aws", "ceph"]
 
 _BUILD = ("build",)
+_SETUP = ("setup",)
 _EXPORTS = ("export", *_BUILD)
 _CREDENTIALS = ("credentials",)
 
@@ -130,7 +133,6 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         only=_CREDENTIALS,
     ),
-    Option("kms-key", "The key that encrypts the bucket, if one does.", "ARN", only=_CREDENTIALS),
     Option(
         "sts-endpoint-url",
         "The STS server, if it is neither AWS nor the S3 server.",
@@ -143,6 +145,40 @@ OPTIONS: tuple[Option, ...] = (
         kind="switch",
         only=_CREDENTIALS,
     ),
+    Option("region", "Where the bucket is created (default: AWS_REGION).", "NAME", only=_SETUP),
+    Option("kms-key", "The KMS key that encrypts objects.", "ARN", only=(*_CREDENTIALS, *_SETUP)),
+    Option("dry-run", "Say what would be done, and do nothing.", kind="switch", only=_SETUP),
+    Option("yes", "Do not ask before anything is changed.", kind="switch", only=_SETUP),
+    Option(
+        "print",
+        f"Write this and do nothing else: {', '.join(get_args(Print))}.",
+        "WHAT",
+        only=_SETUP,
+    ),
+    Option(
+        "provider",
+        f"Who runs the store: {', '.join(get_args(Provider))} (default: aws).",
+        "NAME",
+        only=_SETUP,
+    ),
+    Option("broker-arn", "Who takes the broker's role.", "ARN", only=_SETUP),
+    Option("prune-arn", "Who takes the role that prunes.", "ARN", only=_SETUP),
+    Option("oidc-provider", "Who signs the tokens of CI jobs.", "ARN", only=_SETUP),
+    Option("oidc-audience", "The audience of these tokens.", "NAME", only=_SETUP),
+    Option(
+        "repository",
+        "Whose jobs take roles: github:acme/shop or gitlab:acme/shop.",
+        "SERVICE:NAME",
+        only=_SETUP,
+    ),
+    Option(
+        "subject",
+        "The subject of a class of builds, where it is another one; repeatable.",
+        "CLASS=SUBJECT",
+        "list",
+        only=_SETUP,
+    ),
+    Option("default-branch", "The repository's default branch.", "NAME", only=_SETUP),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

@@ -17,6 +17,8 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?\s*[a-z]*\s*)+", re.IGNORECASE)
 _PERIOD = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
+
 _SIZE_UNITS = {
     "": 1,
     "b": 1,
@@ -167,3 +169,14 @@ def check_endpoint(url: str) -> str:
     if not known or parts.query or parts.fragment:
         raise UsageError(f"{url[:200]!r} is not a URL of a server; {advice}")
     return url
+
+
+def check_region(name: str) -> str:
+    """Accept the name of a region.
+
+    Raises:
+        UsageError: no region can have it.
+    """
+    if not _REGION.fullmatch(name):
+        raise UsageError(f"{name[:80]!r} is not a region; write it like eu-west-1")
+    return name

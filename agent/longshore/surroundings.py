@@ -42,6 +42,8 @@ class World:
     open_engine: Callable[[], Engine]
     open_sts: Callable[[Settings, str | None], AssumeRole]
     """Takes the region, if the environment names one."""
+    stdin: TextIO | None = None
+    """Where answers come from; `None` if there is nobody to ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from longshore.ops.importer import ImportSettings
     from longshore.ops.publishing import ExportSettings
     from longshore.ops.report import Report
+    from longshore.store.aws_bucket import AwsBucket
     from longshore.store.contract import Store
     from longshore.store.metrics import StoreMetrics
     from longshore.store.retry import Retry
@@ -62,6 +64,7 @@ def real_world() -> World:
         open_store=open_store,
         open_engine=open_engine,
         open_sts=open_sts,
+        stdin=sys.stdin,
     )
 
 
@@ -119,6 +122,19 @@ def _bare_store(settings: Settings) -> Store:
         prefix=settings.store.prefix,
         endpoint_url=settings.endpoint_url,
         concurrency=settings.concurrency,
+        connect_timeout=config.CONNECT_TIMEOUT,
+        read_timeout=config.READ_TIMEOUT,
+    )
+
+
+def open_bucket(settings: Settings, name: str) -> AbstractContextManager[AwsBucket]:
+    """Open a bucket itself, to look at its properties and to change them."""
+    from longshore.store.aws_bucket import open_bucket
+
+    return open_bucket(
+        name,
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
         connect_timeout=config.CONNECT_TIMEOUT,
         read_timeout=config.READ_TIMEOUT,
     )

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ class Stream(io.TextIOWrapper):
         return self.bytes.getvalue().decode()
 
 
+class Typed(io.StringIO):
+    """A terminal at which somebody has typed something."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @dataclass
 class FakeSts:
     """An STS that hands out what it is told to, and remembers what it was asked for."""
@@ -104,6 +111,8 @@ class Shell:
     sts: FakeSts = field(default_factory=FakeSts)
     wrap: Callable[[Store], Store] = lambda store: store
     terminal: bool = False
+    answer: str | None = None
+    """What is typed; `None` if standard input is not a terminal."""
     write_error: OSError | None = None
     out: str = ""
     err: str = ""
@@ -123,6 +132,8 @@ class Shell:
             open_engine=lambda: self.engine,
             open_sts=self._open_sts,
         )
+        if self.answer is not None:
+            world = replace(world, stdin=Typed(self.answer))
         code = run(arguments, world)
         stdout.bytes.error = None
         self.raw, self.err = stdout.bytes.getvalue(), stderr.text

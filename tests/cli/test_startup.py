@@ -85,6 +85,15 @@ def test_printing_a_policy_imports_no_client(tmp_path: Path) -> None:
     assert not modules & (HEAVY | {"rich", "yaml", "zstandard", "msgspec"})
 
 
+def test_printing_roles_imports_no_client(tmp_path: Path) -> None:
+    broker = "arn:aws:iam::123456789012:role/broker"
+    arguments = ("setup", "--print", "roles", "--store", "s3://bucket", "--broker-arn", broker)
+
+    modules = imported(tmp_path, *arguments)
+
+    assert not modules & {"boto3", "botocore", "aiobotocore", "aiohttp", "docker", "rich"}
+
+
 @pytest.mark.parametrize("arguments", [["-m", "longshore", "--version"], ["-m", "longshore", "-h"]])
 def test_python_m_works(arguments: list[str]) -> None:
     done = run(*arguments)

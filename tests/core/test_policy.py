@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.support.iam import allows, matches
+from tests.support.names import keys_of, names, roots
 
-from longshore.core.keys import Ref, entries_prefix, entry_key, scope_prefix, scopes_prefix, segment
+from longshore.core.keys import entries_prefix, scope_prefix, scopes_prefix, segment
 from longshore.core.policy import (
     MAX_POLICY_CHARACTERS,
     Grant,
@@ -41,22 +42,6 @@ OF_BUCKET = (
     *("s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:PutLifecycleConfiguration"),
     *("s3:GetBucketLocation", "s3:PutEncryptionConfiguration", "s3:CreateBucket"),
 )
-
-names = (
-    st.text(st.characters(codec="utf-8"), min_size=1, max_size=260)
-    | st.text("aB~.-_/%2F é:*?${}", min_size=1, max_size=260)
-    | st.sampled_from(["a", "ab", "a-evil", "a/b", "a*", "a?", "main", "pr:1", "pr:12", "x" * 250])
-).filter(lambda name: name not in (".", ".."))
-roots = st.text('aZ09._-/ +é"\\', max_size=20) | st.sampled_from(["", "cache", "a/b"])
-
-
-def keys_of(project: str, scope: str, service: str = "web") -> list[str]:
-    """Return one key of each kind that an export writes."""
-    return [
-        entry_key(project, scope, service, "linux-amd64", ID),
-        Ref(scope, f"{'0123456789abcdef' * 4}.{ID}").key(project),
-        Ref(scope, ID).key(project),
-    ]
 
 
 def may(grant: Grant, action: str, key: str) -> bool:

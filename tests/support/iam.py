@@ -1,7 +1,8 @@
 """A small evaluator of IAM policies: what it allows, by the rules of IAM's reference.
 
-It knows what longshore's policies use: actions, resources with `*` and `?`, the conditions
-StringLike, StringEquals and Bool, and that an explicit deny wins. It shares no code with longshore.
+It knows what longshore's policies use: actions, resources with `*` and `?`, principals, the
+conditions StringLike, StringEquals, their negations, Bool and Null, and that an explicit deny wins.
+It shares no code with longshore.
 """
 
 from __future__ import annotations
@@ -40,12 +41,40 @@ def allows(
     effects = {
         statement["Effect"]
         for statement in _list(policy["Statement"])
-        if _applies(statement, action, resource, context or {})
+        if _applies(statement, action, resource, context)
     }
     return effects == {"Allow"}
 
 
-def _applies(statement: Policy, action: str, resource: str, context: Mapping[str, str]) -> bool:
+def may_assume(
+    trust: Policy, principal: str, action: str, claims: Mapping[str, str] | None = None
+) -> bool:
+    """Tell whether a trust policy lets somebody take the role.
+
+    Args:
+        principal: an ARN: of a user or role, or of the OIDC provider that signed the claims.
+        claims: by their full names, such as `gitlab.com:sub`.
+    """
+    effects = {
+        statement["Effect"]
+        for statement in _list(trust["Statement"])
+        if _is_meant(statement["Principal"], principal) and _applies(statement, action, "", claims)
+    }
+    return effects == {"Allow"}
+
+
+def _is_meant(principals: Any, principal: str) -> bool:
+    if principals == "*":
+        return True
+    kind = "Federated" if ":oidc-provider/" in principal else "AWS"
+    # A wildcard in a principal is none, unless it is all there is.
+    return bool({"*", principal} & set(_list(principals.get(kind, []))))
+
+
+def _applies(
+    statement: Policy, action: str, resource: str, context: Mapping[str, str] | None
+) -> bool:
+    context = context or {}
     return (
         any(matches(each, action) for each in _list(statement["Action"]))
         and any(matches(each, resource) for each in _list(statement.get("Resource", "*")))
@@ -58,6 +87,11 @@ def _applies(statement: Policy, action: str, resource: str, context: Mapping[str
 
 
 def _holds(operator: str, key: str, wanted: list[str], context: Mapping[str, str]) -> bool:
+    if operator in ("StringNotLike", "StringNotEquals"):
+        # A key that is not there is not equal to anything.
+        return not _holds(operator.replace("Not", ""), key, wanted, context)
+    if operator == "Null":
+        return str(key not in context).lower() in wanted
     if key not in context:
         return False
     found = context[key]

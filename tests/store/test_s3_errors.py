@@ -218,7 +218,80 @@ async def test_head_takes_a_missing_bucket_for_no_answer_but_an_error() -> None:
 async def test_head_takes_no_other_failure_for_absence(status: int) -> None:
     error = await failure_of(http_answer(status), lambda store: store.head("a/b"))
 
-    assert type(error) in {AccessDenied, StoreUnavailable, StoreError}
+    assert isinstance(error, StoreError)
+
+
+DENIED = http_answer(403)  # without a body, as the answer to a HEAD is
+READS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
+    "get": get,
+    "read": lambda store: store.read("a/b", 0, 10, bytearray()),
+    "head": lambda store: store.head("a/b"),
+}
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+@pytest.mark.parametrize("keys", [(), ("root/a/b0", "root/a/b/c")], ids=["nothing", "others"])
+async def test_a_read_that_is_refused_is_missing_if_its_key_is_not_listed(
+    call: Callable[[S3Store], Awaitable[object]], keys: tuple[str, ...]
+) -> None:
+    # With credentials that may list below a prefix only, S3 says 403 where it means 404.
+    page = page_of("</Contents><Contents>".join(f"<Key>{key}</Key>" for key in keys))
+    page = page if keys else page.replace(b"<Contents></Contents>", b"")
+    async with (
+        ScriptedServer([DENIED, http_answer(200, page)]) as server,
+        open_store(server.endpoint_url) as store,
+    ):
+        if call is READS["head"]:
+            assert await call(store) is None
+        else:
+            with pytest.raises(ObjectMissing, match="s3://the-bucket/root/a/b is not in the store"):
+                await call(store)
+
+        refused, listing = server.requests  # one request more, and no other
+        assert refused.path == "/the-bucket/root/a/b"
+        assert (listing.method, listing.path.partition("?")[0]) == ("GET", "/the-bucket")
+        assert "prefix=root%2Fa%2Fb&" in listing.path + "&"
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda: http_answer(200, page_of("<Key>root/a/b</Key>")), AccessDenied),
+        (lambda: DENIED, AccessDenied),
+        (lambda: http_answer(200, b"<html></html>"), AccessDenied),
+        (lambda: http_answer(503, xml_error("SlowDown")), StoreUnavailable),
+    ],
+    ids=["listed", "refused", "not S3", "busy"],
+)
+async def test_a_read_that_is_refused_stays_refused_if_its_key_may_be_there(
+    call: Callable[[S3Store], Awaitable[object]],
+    answer: Callable[[], Answer],
+    kind: type[LongshoreError],
+) -> None:
+    async with (
+        ScriptedServer([DENIED, answer()]) as server,
+        open_store(server.endpoint_url) as store,
+    ):
+        with pytest.raises(kind) as caught:
+            await call(store)
+        assert len(server.requests) == 2
+    assert_fit_for_people(caught.value)
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+async def test_a_read_that_is_not_refused_asks_nothing_more(
+    call: Callable[[S3Store], Awaitable[object]],
+) -> None:
+    expired = http_answer(403, xml_error("ExpiredToken"))
+    for answer in (http_answer(503), expired if call is not READS["head"] else http_answer(500)):
+        async with (
+            ScriptedServer([answer]) as server,
+            open_store(server.endpoint_url) as store,
+        ):
+            with pytest.raises(StoreError):
+                await call(store)
+            assert len(server.requests) == 1
 
 
 async def test_a_body_that_is_cut_short_keeps_what_came() -> None:
@@ -587,7 +660,7 @@ def unconfigured_store(**options: str | None) -> S3Store:
     ("options", "kind", "message"),
     [
         ({"endpoint_url": "http://127.0.0.1:1"}, AccessDenied, "no complete credentials"),
-        ({"profile": "nobody"}, AccessDenied, "nobody.*--profile"),
+        ({"profile": "nobody"}, AccessDenied, "nobody.*AWS_PROFILE"),
         ({"endpoint_url": "127.0.0.1:1"}, StoreError, "endpoint"),
         ({"endpoint_url": "http://"}, StoreError, "endpoint"),
     ],

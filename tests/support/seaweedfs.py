@@ -27,6 +27,7 @@ from botocore.config import Config
 START_SECONDS = 30.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+SIGNING_KEY = b"a signing key for nothing but tests"  # of session tokens
 ROLE_ARN = "arn:aws:iam::123456789012:role/builder"
 
 
@@ -64,7 +65,7 @@ _IAM_CONFIG = {
         "tokenDuration": "1h",
         "maxSessionLength": "12h",
         "issuer": "seaweedfs-sts",
-        "signingKey": base64.b64encode(b"a signing key for nothing but tests").decode(),
+        "signingKey": base64.b64encode(SIGNING_KEY).decode(),
     },
     "policy": {"defaultEffect": "Deny", "storeType": "memory"},
     "roles": [

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from longshore.core.keys import check_root, scope_prefix, segment
@@ -17,6 +18,8 @@ from longshore.errors import UsageError
 
 MAX_POLICY_CHARACTERS = 2048  # of an inline policy, AWS STS API reference, AssumeRole
 MAX_SESSION_NAME = 64
+MIN_SESSION = timedelta(minutes=15)  # AWS STS API reference, AssumeRole, DurationSeconds
+MAX_SESSION = timedelta(hours=12)
 
 Policy = dict[str, Any]
 
@@ -181,6 +184,17 @@ def check_session_name(name: str) -> str:
             f"{name[:80]!r} is not a name of a session: 2 to 64 of A-Z a-z 0-9 _ + = , . @ -"
         )
     return name
+
+
+def check_duration(duration: timedelta) -> timedelta:
+    """Accept how long a session lasts.
+
+    Raises:
+        UsageError: no session is that short, or that long.
+    """
+    if not MIN_SESSION <= duration <= MAX_SESSION:
+        raise UsageError("a session lasts 15m at least and 12h at most")
+    return duration
 
 
 def check_kms_key(arn: str) -> str:

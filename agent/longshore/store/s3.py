@@ -24,6 +24,7 @@ from longshore.errors import (
 from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
 from longshore.store.s3_connection import S3Connection, seconds_since_boot
 from longshore.store.s3_errors import (
+    ReadRefused,
     Request,
     Unsupported,
     UploadGone,
@@ -92,7 +93,7 @@ class S3Store(Store):
             raise not_s3(self._request("write", key))
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
-        response = await self._call("get_object", "read", key)
+        response = await self._read("get_object", key)
         data = bytearray()
         async with response["Body"] as body:
             size = response.get("ContentLength", 0)
@@ -112,7 +113,7 @@ class S3Store(Store):
         first, end = start + len(into), start + length
         if first >= end:
             return
-        response = await self._call("get_object", "read", key, Range=f"bytes={first}-{end - 1}")
+        response = await self._read("get_object", key, Range=f"bytes={first}-{end - 1}")
         async with response["Body"] as body:
             self._check_range(response, key, first, end)
             await self._connection.receive(body, self._request("read", key), into, length)
@@ -124,7 +125,7 @@ class S3Store(Store):
 
     async def head(self, key: str) -> ObjectInfo | None:
         try:
-            response = await self._call("head_object", "read", key)
+            response = await self._read("head_object", key)
         except ObjectMissing:
             await self._check_bucket()
             return None
@@ -257,13 +258,33 @@ class S3Store(Store):
         self._bucket_seen = True
         return response
 
+    async def _read(self, operation: str, key: str, **arguments: Any) -> dict[str, Any]:
+        """Ask for an object, and if that is refused, find out whether there is one.
+
+        Credentials that may list with a prefix only, as those of `longshore credentials`, are told
+        403 of an object that does not exist. Listed by its key, it shows.
+
+        Raises:
+            ObjectMissing: there is none.
+            AccessDenied: there is one, or that cannot be told.
+        """
+        try:
+            return await self._call(operation, "read", key, **arguments)
+        except ReadRefused as refused:
+            try:
+                page = await self._page(key)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                raise refused from None
+            if any(item.get("Key") == self._root + key for item in page.get("Contents", ())):
+                raise
+            raise ObjectMissing(f"{self.url(key)} is not in the store") from refused
+
     async def _pages(self, prefix: str, **arguments: Any) -> AsyncGenerator[dict[str, Any], None]:
         check_prefix(prefix)
-        arguments["Prefix"] = self._root + prefix
         while True:
-            page = await self._call("list_objects_v2", "list", **arguments)
-            if "IsTruncated" not in page and "Name" not in page:
-                raise not_s3(self._request("list", prefix))
+            page = await self._page(prefix, **arguments)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -273,6 +294,12 @@ class S3Store(Store):
                     f"cannot list {self.url(prefix)}: the store does not say where the list goes on"
                 )
             arguments["ContinuationToken"] = token
+
+    async def _page(self, prefix: str, **arguments: Any) -> dict[str, Any]:
+        page = await self._call("list_objects_v2", "list", Prefix=self._root + prefix, **arguments)
+        if "IsTruncated" not in page and "Name" not in page:
+            raise not_s3(self._request("list", prefix))
+        return page
 
     def _infos(self, page: Mapping[str, Any]) -> Sequence[ObjectInfo]:
         keyed = ((item["Key"].removeprefix(self._root), item) for item in page.get("Contents", ()))

@@ -43,7 +43,7 @@ S3_FAILURES = (
     KeyError,
 )
 
-_BAD_CREDENTIALS = {
+BAD_CREDENTIALS = {
     "ExpiredToken",
     "ExpiredTokenException",
     "InvalidAccessKeyId",
@@ -93,6 +93,10 @@ class UploadGone(StoreError):
     """There is no such multipart upload: it was aborted or completed, or never begun."""
 
 
+class ReadRefused(AccessDenied):
+    """An object may not be read; which may mean that there is none."""
+
+
 class Unsupported(StoreError):
     """The server does not know the operation, or not in the form in which it is used."""
 
@@ -108,6 +112,8 @@ class Request:
     bucket: str
     endpoint: str
     """The host that was asked, for people."""
+    service: str = "S3"
+    """What is expected there."""
 
 
 def translate(error: Exception, request: Request) -> LongshoreError:
@@ -130,7 +136,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
         )
     match error:
         case boto.ProfileNotFound():
-            return AccessDenied(f"{failure}: {one_line(str(error))}; check --profile")
+            return AccessDenied(f"{failure}: {one_line(str(error))}; check AWS_PROFILE")
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return AccessDenied(
                 f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -142,7 +148,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
                 "log in again or check the role"
             )
         case boto.NoRegionError():
-            return StoreError(f"{failure}: no region is configured; set AWS_REGION or --region")
+            return StoreError(f"{failure}: no region is configured; set AWS_DEFAULT_REGION")
         case boto.ConnectTimeoutError() | boto.ReadTimeoutError() | TimeoutError():
             return StoreUnavailable(
                 f"{failure}: {request.endpoint} did not answer in time; "
@@ -190,7 +196,7 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
             f"{failure}: no credentials could be had, {operation} answered {_name(status, code)}; "
             "log in again or check the role"
         )
-    if code in _BAD_CREDENTIALS:
+    if code in BAD_CREDENTIALS:
         return AccessDenied(
             f"{failure}: the credentials have expired or are wrong ({_name(status, code)}); "
             "get new ones"
@@ -218,16 +224,14 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status >= 500 or status in {408, 425, 429} or code in _LATER:
         return StoreUnavailable(f"{failure}: {answer}; try again later")
     if status in {401, 403}:
-        # Without the right to list, S3 says 403 where it means 404.
-        missing = (
-            "it may also not exist, if the credentials do not allow s3:ListBucket; "
-            if operation in _OBJECT_READS
-            else ""
-        )
-        return AccessDenied(
-            f"{failure}: access denied ({_name(status, code)}){_message(details)}; {missing}"
-            "check the credentials and their policy"
-        )
+        denied = f"{failure}: access denied ({_name(status, code)}){_message(details)}"
+        if operation in _OBJECT_READS:
+            # Who may not list, or only with a prefix, is told 403 where S3 means 404.
+            return ReadRefused(
+                f"{denied}; it may also not exist, if the credentials do not allow s3:ListBucket; "
+                "check the credentials and their policy"
+            )
+        return AccessDenied(f"{denied}; check the credentials and their policy")
     if status == 404:
         if code == "NoSuchUpload" or operation in _PART_OF_UPLOAD:
             return UploadGone(f"{failure}: its multipart upload is gone; start another")
@@ -248,7 +252,7 @@ def not_s3(request: Request) -> StoreError:
     """Say that the answer came from something else, such as a login page or a web server."""
     return StoreError(
         f"cannot {request.verb} {request.target}: {request.endpoint} answered with something that "
-        "is not S3; check the endpoint"
+        f"is not {request.service}; check the endpoint"
     )
 
 
@@ -328,6 +332,6 @@ def _without_secrets(url: str) -> str:
         return "…"
 
 
-def endpoint_name(endpoint_url: str | None) -> str:
+def endpoint_name(endpoint_url: str | None, otherwise: str = "Amazon S3") -> str:
     """Name an endpoint for people: without a password that its URL may hold."""
-    return _without_secrets(endpoint_url) if endpoint_url else "Amazon S3"
+    return _without_secrets(endpoint_url) if endpoint_url else otherwise

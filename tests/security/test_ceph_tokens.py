@@ -20,7 +20,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from tests.support.ceph import BROKER_ARN, Ceph, Document
+from tests.support.ceph import Ceph, trust
 from tests.support.seaweedfs import Credentials
 
 from longshore.core.keys import scope_prefix, scopes_prefix
@@ -85,7 +85,8 @@ class Site:
                     **({} if policy is None else {"Policy": policy}),
                 )["Credentials"]
             except ClientError as error:
-                return _refused(error)
+                _check_refusal(error)
+                return None
         return Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
 
     def pull_request(self, role: str, project: str = "a") -> Session:
@@ -111,12 +112,12 @@ def _done(operation: Any, bucket: str, key: str) -> bool:
     try:
         operation(Bucket=bucket, Key=key)
     except ClientError as error:
-        _refused(error)
+        _check_refusal(error)
         return False
     return True
 
 
-def _refused(error: ClientError) -> None:
+def _check_refusal(error: ClientError) -> None:
     """Accept a refusal, and no other failure; a token that cannot be read is a bad argument."""
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403), error
 
@@ -129,21 +130,6 @@ def site(ceph: Ceph) -> Iterator[Site]:
             for scope in ("main", "pr:1", "pr:2"):
                 admin.put_object(Bucket=made.bucket, Key=made.key(project, scope), Body=b"x")
         yield made
-
-
-def trust(*roles: str) -> Document:
-    """Let the broker assume a role; these roles may not, whatever their sessions' policies say."""
-    return document(
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": [BROKER_ARN]},
-            "Action": ["sts:AssumeRole"],
-        },
-        *(
-            {"Effect": "Deny", "Principal": {"AWS": [role]}, "Action": ["sts:AssumeRole"]}
-            for role in roles
-        ),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,14 @@ KMS_KEY = "test-key"
 Document = Mapping[str, Any]
 
 
+def trust(*roles: str) -> Document:
+    """Write a trust policy: the broker may assume the role, and sessions of these roles may not."""
+    denied = [{"Effect": "Deny", "Principal": {"AWS": [role]}} for role in roles]
+    allowed = {"Effect": "Allow", "Principal": {"AWS": [BROKER_ARN]}}
+    statements = [{**each, "Action": ["sts:AssumeRole"]} for each in (allowed, *denied)]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
 class CephUnavailable(Exception):
     """This machine cannot run Ceph; the message says what to do about it."""
 

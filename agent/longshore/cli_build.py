@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from longshore.cli_job import Job, Shown
-from longshore.cli_running import Interrupted, bounded
+from longshore.cli_job import Job, Shown, say
+from longshore.cli_running import bounded
 from longshore.cli_work import export, import_
 from longshore.core.build_command import codeship_command, compose_command, compose_files
 from longshore.core.builder import BuilderKind, Client, Tool
@@ -35,7 +34,7 @@ async def cache_from(job: Job, names: list[str]) -> Shown:
     services, unknown = job.project.select(names)
     if unknown:
         raise unknown[0]
-    form = job.settings.format
+    form = job.settings.format_for("cache-from")
     as_flags = form == "flags" and not job.settings.json
     if as_flags and len(services) != 1:
         several = ", ".join(service.name for service in services)
@@ -77,7 +76,7 @@ async def build(job: Job, names: list[str], arguments: list[str]) -> Shown:
     if cached and job.settings.import_:
         imported = await _part(job, "import", import_(job, cached, for_build=True))
         if imported is not None and not job.settings.json:
-            _say(job, imported.text)
+            say(job, imported.text)
     handovers = await _handovers(job, docker, file, services, arguments)
     job.report.close()
     if file.kind == "compose":
@@ -268,14 +267,3 @@ def _own(part: Shown | None) -> dict[str, Any] | None:
     if part is None:
         return None
     return {name: value for name, value in part.document.items() if name not in _COMMON}
-
-
-def _say(job: Job, text: str) -> None:
-    """Show a part's result before the build begins to write."""
-    try:
-        job.world.stdout.write(f"{text}\n")
-        job.world.stdout.flush()
-    except BrokenPipeError as error:
-        raise Interrupted(signal.SIGPIPE) from error
-    except OSError as error:
-        raise UsageError(f"the result cannot be written: {error.strerror or error}") from error

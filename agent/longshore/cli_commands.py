@@ -109,6 +109,23 @@ def build(ctx: typer.Context, flags: Flags, names: ToBuild = None) -> int:
     return execute(ctx.obj, flags, "build", work)
 
 
+@app.command("credentials")
+@with_options("credentials")
+def credentials(ctx: typer.Context, flags: Flags) -> int:
+    """Hand out credentials for one scope: run by a broker.
+
+    In a shell: granted=$(longshore credentials --project shop --scope pr:17 --fallback main
+    --role-arn arn:aws:iam::123456789012:role/builder) && eval "$granted"
+    """
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_credentials import credentials
+
+        return await credentials(job)
+
+    return execute(ctx.obj, flags, "credentials", work)
+
+
 @app.command("list")
 @with_options("list")
 def list_(ctx: typer.Context, flags: Flags) -> int:
@@ -138,7 +155,7 @@ def show(ctx: typer.Context, flags: Flags, service: Service) -> int:
 @app.command()
 @with_options("diff")
 def diff(ctx: typer.Context, flags: Flags, service: Service) -> int:
-    """Compare a service's images in the engine with the cached ones."""
+    """Compare a service's images in the engine with cached ones."""
 
     async def work(job: Job) -> Shown:
         from longshore.cli_work import diff

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from longshore.cli_running import Interrupted, run
 from longshore.config import Settings, load_settings
-from longshore.config_file import read_config_file
+from longshore.config_file import ConfigFile, read_config_file
 from longshore.config_layers import Flags, variable
 from longshore.config_options import CONFIG
 from longshore.errors import LongshoreError, UsageError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SIGNALLED = 128
 LENIENT = ("export", "import", "build")
+# Commands that are not run by a job, but decide what one may do. The file in the working directory
+# may come with the job's code, so it has no say here unless it is named.
+DECIDING = ("credentials",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     report = make_report(world, quiet=quiet)
     try:
         given = flags.get("config") or variable(world.environment, CONFIG.variable)
-        file = read_config_file(world.directory, given)
+        by_itself = command not in DECIDING
+        file = read_config_file(world.directory, given) if given or by_itself else ConfigFile()
         settings = load_settings(flags, world.environment, file.values, file.name)
     except UsageError as error:
         report.fail(error)
@@ -153,6 +157,17 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
         report.say("error", f"the result cannot be written{where}: {error.strerror or error}")
         return UsageError.exit_code
     return code
+
+
+def say(job: Job, text: str) -> None:
+    """Show a part of the result before the rest of it is there."""
+    try:
+        job.world.stdout.write(f"{text}\n")
+        job.world.stdout.flush()
+    except BrokenPipeError as error:
+        raise Interrupted(signal.SIGPIPE) from error
+    except OSError as error:
+        raise UsageError(f"the result cannot be written: {error.strerror or error}") from error
 
 
 def _stopped(report: LineReport, stopped: Interrupted) -> int:

@@ -172,6 +172,7 @@ async def config(job: Job) -> Shown:
         "image": images,
         "memory": exact_size(settings.memory_bytes),
         "timeout": exact(settings.timeout),
+        "duration": exact(settings.duration),
     }
     found = {"services": "found here", "image": "the services file", **project.sources}
     options = []

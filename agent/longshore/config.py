@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast, get_args
+from typing import cast
 
 from longshore.config_layers import Flags, Layers
-from longshore.config_options import CONCURRENCY, LEVEL, OPTIONS, Format
+from longshore.config_options import CONCURRENCY, FORMATS, LEVEL, OPTIONS, Format
 from longshore.config_values import (
     Location,
     check_endpoint,
@@ -21,6 +21,7 @@ from longshore.config_values import (
     parse_store,
 )
 from longshore.core.keys import segment
+from longshore.core.policy import check_duration, check_kms_key, check_role, check_session_name
 from longshore.errors import UsageError
 
 MIB = 1 << 20
@@ -30,6 +31,7 @@ MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
+SESSION_DURATION = timedelta(hours=1)  # what any role allows, and as much as a chained one can
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
 READ_TIMEOUT = timedelta(seconds=60)
@@ -75,14 +77,38 @@ class Settings:
     import_: bool
     export: bool
     buildkit: bool | None
-    format: Format
+    format: str | None
     output: str | None
+    read_only: bool
+    duration: timedelta
+    role_arn: str | None
+    session_name: str | None
+    kms_key: str | None
+    sts_endpoint_url: str | None
+    print_policy: bool
     strict: bool
     json: bool
     quiet: bool
     verbose: bool
     sources: Mapping[str, str]
     """Who said so, by the names of options; those that nobody gave are not in it."""
+
+    def format_for(self, command: str) -> Format:
+        """Tell in which form a command is to write.
+
+        Raises:
+            UsageError: it is none, or the command was asked for one that it does not have.
+        """
+        forms = FORMATS[command]
+        wanted = cast(Format, self.format or forms[0])
+        if wanted in forms:
+            return wanted
+        source = self.sources["format"]
+        if source != "--format" and any(wanted in others for others in FORMATS.values()):
+            return forms[0]  # a variable or the file meant another command
+        raise UsageError(
+            f"{source}: {wanted[:80]!r} is no format of {command}; known are {', '.join(forms)}"
+        )
 
     @property
     def window_bytes(self) -> int:
@@ -113,7 +139,7 @@ def load_settings(
     layers = Layers(flags, environment, file, file_name, OPTIONS)
     layers.check_file()
     store_url = layers.text("store")
-    format_: Format = layers.parsed("format", _format) or "flags"
+    format_ = layers.text("format")
     return Settings(
         store=layers.parsed("store", parse_store),
         store_url=store_url,
@@ -135,6 +161,13 @@ def load_settings(
         buildkit=layers.switch("buildkit") if layers.has("buildkit") else None,
         format=format_,
         output=layers.text("output"),
+        read_only=layers.switch("read-only"),
+        duration=layers.parsed("duration", _duration) or SESSION_DURATION,
+        role_arn=layers.parsed("role-arn", check_role),
+        session_name=layers.parsed("session-name", check_session_name),
+        kms_key=layers.parsed("kms-key", check_kms_key),
+        sts_endpoint_url=layers.parsed("sts-endpoint-url", check_endpoint),
+        print_policy=layers.switch("print-policy"),
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),
@@ -149,11 +182,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _format(text: str) -> Format:
-    for known in get_args(Format):
-        if text == known:
-            return cast(Format, known)
-    raise UsageError(f"{text[:80]!r} is no format; known are {', '.join(get_args(Format))}")
+def _duration(text: str) -> timedelta:
+    return check_duration(parse_duration(text))
 
 
 def _memory(text: str) -> int:

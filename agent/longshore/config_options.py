@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from keyword import iskeyword
-from typing import Literal, get_args
+from typing import Literal
 
 LEVEL = 3
 CONCURRENCY = 8
 
 Kind = Literal["text", "list", "switch"]
-Format = Literal["flags", "compose", "bake", "json"]
+Format = Literal["flags", "compose", "bake", "json", "env", "process", "github"]
+FORMATS: dict[str, tuple[Format, ...]] = {
+    "cache-from": ("flags", "compose", "bake", "json"),
+    "credentials": ("env", "json", "process", "github"),
+}
+"""What a command that has formats can write; the first is what it writes if nobody says."""
 
 _BUILD = ("build",)
 _EXPORTS = ("export", *_BUILD)
+_CREDENTIALS = ("credentials",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +112,37 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "format",
-        f"What to write: {', '.join(get_args(Format))} (default: flags).",
+        "What to write (default: the first): "
+        + "; ".join(f"{command}: {', '.join(forms)}" for command, forms in FORMATS.items())
+        + ".",
         "FORMAT",
-        only=("cache-from",),
+        only=tuple(FORMATS),
     ),
     Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
+    Option("read-only", "Grant no right to write.", kind="switch", only=_CREDENTIALS),
+    Option(
+        "duration", "How long it lasts, 15m to 12h (default: 1h).", "DURATION", only=_CREDENTIALS
+    ),
+    Option("role-arn", "The role that is narrowed to the grant.", "ARN", only=_CREDENTIALS),
+    Option(
+        "session-name",
+        "Its name in the store's log (default: scope@project).",
+        "NAME",
+        only=_CREDENTIALS,
+    ),
+    Option("kms-key", "The key that encrypts the bucket, if one does.", "ARN", only=_CREDENTIALS),
+    Option(
+        "sts-endpoint-url",
+        "The STS server, if it is neither AWS nor the S3 server.",
+        "URL",
+        only=_CREDENTIALS,
+    ),
+    Option(
+        "print-policy",
+        "Print the policy of the grant, and ask nobody.",
+        kind="switch",
+        only=_CREDENTIALS,
+    ),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
+    from longshore.core.policy import Grant
+    from longshore.core.session_credentials import SessionCredentials
     from longshore.engine.contract import EngineImage
     from longshore.ops.exporter import ExportedService, ExportResult
     from longshore.ops.importer import ImportedService, ImportResult
@@ -120,4 +122,25 @@ def _imported_json(service: ImportedService) -> dict[str, Any]:
         "layers": service.layers,
         "layers_sent": service.layers_sent,
         "cache_from": list(service.handover.cache_from) if service.handover else [],
+    }
+
+
+def credentials_json(
+    grant: Grant,
+    role_arn: str | None,
+    session_name: str | None,
+    policy: str,
+    credentials: SessionCredentials | None,
+) -> dict[str, Any]:
+    """Describe a grant: the one document with secrets, which it is there to hand out."""
+    return {
+        "store": f"s3://{grant.place.bucket}/{grant.place.prefix}",
+        "project": grant.project,
+        "scope": grant.scope,
+        "fallback": list(grant.fallback),
+        "read_only": grant.read_only,
+        "role_arn": role_arn,
+        "session_name": session_name,
+        "policy": policy,
+        "credentials": plain(credentials),
     }

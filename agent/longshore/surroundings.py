@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longshore.core.scopes import GitFacts, ScopeDefaults
     from longshore.core.services import Service, ServicesFile
     from longshore.engine.contract import Engine
+    from longshore.ops.credentials import AssumeRole
     from longshore.ops.report import Report
     from longshore.store.contract import Store
     from longshore.store.metrics import StoreMetrics
@@ -39,6 +40,8 @@ class World:
     """Of the terminal, in columns."""
     open_store: Callable[[Settings, StoreMetrics, Report], Store]
     open_engine: Callable[[], Engine]
+    open_sts: Callable[[Settings, str | None], AssumeRole]
+    """Takes the region, if the environment names one."""
 
 
 @dataclass(frozen=True, slots=True)

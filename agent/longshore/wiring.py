@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from longshore.core.entry import Source
     from longshore.core.services import Service, ServicesFile
     from longshore.engine.contract import Engine
+    from longshore.ops.credentials import AssumeRole
     from longshore.ops.doctor import Place, Setup
     from longshore.ops.importer import ImportSettings
     from longshore.ops.publishing import ExportSettings
@@ -60,6 +61,7 @@ def real_world() -> World:
         width=shutil.get_terminal_size().columns,
         open_store=open_store,
         open_engine=open_engine,
+        open_sts=open_sts,
     )
 
 
@@ -127,6 +129,27 @@ def open_engine() -> Engine:
     from longshore.engine.docker import DockerEngine
 
     return DockerEngine()
+
+
+def open_sts(settings: Settings, region: str | None) -> AssumeRole:
+    """Say which STS to ask: AWS's, or the one that is named, or the S3 server, which may have one.
+
+    Args:
+        region: of AWS; its configuration names one otherwise.
+    """
+    from functools import partial
+
+    from longshore.store.aws_sts import assume_role
+    from longshore.store.s3_errors import is_aws
+
+    beside = None if is_aws(settings.endpoint_url) else settings.endpoint_url
+    return partial(
+        assume_role,
+        endpoint_url=settings.sts_endpoint_url or beside,
+        region=region,
+        connect_timeout=config.CONNECT_TIMEOUT,
+        read_timeout=config.READ_TIMEOUT,
+    )
 
 
 def export_settings(settings: Settings, source: Source) -> ExportSettings:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from tests.support.fake_engine import FakeEngine
 
 from longshore.cli import run
 from longshore.config import Settings
+from longshore.core.session_credentials import SessionCredentials
+from longshore.errors import LongshoreError
+from longshore.ops.credentials import AssumeRole
 from longshore.ops.report import Report
 from longshore.store.contract import Store
 from longshore.store.metrics import StoreMetrics
@@ -64,12 +68,40 @@ class Stream(io.TextIOWrapper):
 
 
 @dataclass
+class FakeSts:
+    """An STS that hands out what it is told to, and remembers what it was asked for."""
+
+    credentials: SessionCredentials = field(
+        default_factory=lambda: SessionCredentials(
+            access_key_id="ASIAIOSFODNN7EXAMPLE",
+            secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            session_token="IQoJb3JpZ2luX2VjEXAMPLE/a+b==",
+            expires_at=datetime(2026, 11, 26, 7, 30, tzinfo=UTC),
+        )
+    )
+    error: LongshoreError | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[tuple[str | None, str | None]] = field(default_factory=list)
+
+    async def __call__(
+        self, *, role_arn: str, session_name: str, policy: str, duration: timedelta
+    ) -> SessionCredentials:
+        self.asked.append(
+            {"role": role_arn, "name": session_name, "policy": policy, "duration": duration}
+        )
+        if self.error is not None:
+            raise self.error
+        return self.credentials
+
+
+@dataclass
 class Shell:
     """Runs longshore as a process would, within this one."""
 
     directory: Path
     environment: dict[str, str]
     engine: FakeEngine = field(default_factory=FakeEngine)
+    sts: FakeSts = field(default_factory=FakeSts)
     wrap: Callable[[Store], Store] = lambda store: store
     terminal: bool = False
     write_error: OSError | None = None
@@ -89,6 +121,7 @@ class Shell:
             width=80,
             open_store=self._open_store,
             open_engine=lambda: self.engine,
+            open_sts=self._open_sts,
         )
         code = run(arguments, world)
         stdout.bytes.error = None
@@ -104,6 +137,10 @@ class Shell:
 
     def _open_store(self, settings: Settings, metrics: StoreMetrics, report: Report) -> Store:
         return self.wrap(open_store(settings, metrics, report))
+
+    def _open_sts(self, settings: Settings, region: str | None) -> AssumeRole:
+        self.sts.opened.append((settings.sts_endpoint_url, region))
+        return self.sts
 
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)

@@ -228,6 +228,10 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "concurrency": "3",
         "timeout": "5m",
         "format": "compose",
+        "duration": "30m",
+        "role-arn": "arn:aws:iam::123456789012:role/builder",
+        "kms-key": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
+        "sts-endpoint-url": "https://sts.example.com",
     }
     for option in OPTIONS:
         other = not option.on

@@ -19,9 +19,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
-    *("list", "show", "diff", "cat", "doctor", "config"),
+    *("credentials", "list", "show", "diff", "cat", "doctor", "config"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+GRANT = (
+    "--store s3://ci-cache/acme --project shop --scope pr:17 --fallback main"
+    " --role-arn arn:aws:iam::123456789012:role/longshore"
+)
 FOREIGN = {"--cache-from", "--cache-to", "--pull", "--allow"}  # of docker
 
 
@@ -131,7 +135,9 @@ def test_example_has_the_fields_of_real_output_and_all_are_explained(
         built.engine = FakeEngine()
     if command == "diff":
         built.engine.build([*STEPS, ("COPY . .", {"app.js": b"new"})], "shop/web:1")
-    names = [] if command in ("list", "doctor", "config") else ["web"]
+    names = [] if command in ("credentials", "list", "doctor", "config") else ["web"]
+    if command == "credentials":
+        names = GRANT.split()
     real = built.json(command, *names)
 
     assert shape(examples()[command]) == shape(real)

@@ -75,6 +75,16 @@ def test_list_of_a_folder_imports_neither_s3_nor_docker(tmp_path: Path) -> None:
     assert not modules & {"aiobotocore", "botocore", "aiohttp", "docker", "requests", "rich"}
 
 
+def test_printing_a_policy_imports_no_client(tmp_path: Path) -> None:
+    modules = imported(
+        tmp_path,
+        *("credentials", "--print-policy", "--store", "s3://ci-cache/acme"),
+        *("--project", "shop", "--scope", "main"),
+    )
+
+    assert not modules & (HEAVY | {"rich", "yaml", "zstandard", "msgspec"})
+
+
 @pytest.mark.parametrize("arguments", [["-m", "longshore", "--version"], ["-m", "longshore", "-h"]])
 def test_python_m_works(arguments: list[str]) -> None:
     done = run(*arguments)

@@ -38,8 +38,7 @@ class GrantedCredentials:
     session_name: str
     policy: str
     """As STS is sent it."""
-    credentials: SessionCredentials | None
-    """None if nobody was asked."""
+    credentials: SessionCredentials
 
 
 async def grant_credentials(
@@ -48,13 +47,12 @@ async def grant_credentials(
     *,
     duration: timedelta,
     session: str | None = None,
-    assume_role: AssumeRole | None,
+    assume_role: AssumeRole,
 ) -> GrantedCredentials:
     """Have STS narrow a role to a grant, and return the credentials.
 
     Args:
         session: its name in the store's logs; made of project and scope if there is none.
-        assume_role: asks STS; without it only the policy is made.
 
     Raises:
         UsageError: the grant, or something about the session, is what STS does not take.
@@ -64,9 +62,7 @@ async def grant_credentials(
     check_duration(duration)
     name = check_session_name(session or session_name(grant.project, grant.scope))
     policy = session_policy_text(grant)
-    credentials = None
-    if assume_role is not None:
-        credentials = await assume_role(
-            role_arn=role_arn, session_name=name, policy=policy, duration=duration
-        )
+    credentials = await assume_role(
+        role_arn=role_arn, session_name=name, policy=policy, duration=duration
+    )
     return GrantedCredentials(grant, role_arn, name, policy, credentials)

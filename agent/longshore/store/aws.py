@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 
-from longshore.store.s3_errors import S3_FAILURES, Request, translate
+from longshore.store.s3_errors import S3_FAILURES, Request, is_aws, translate
 
 ATTEMPTS = 3
 
@@ -37,13 +36,11 @@ def open_client(
 
     Args:
         endpoint_url: of a server that is not AWS.
-        region: else the one of the AWS configuration. AWS has to have one.
+        region: else the one of the AWS configuration, else what is global at AWS.
         session: a boto3 session to use in place of a new one.
     """
     session = session or boto3.Session()
     region = region or session.region_name or (_ANY_REGION if endpoint_url else None)
-    host = urlsplit(endpoint_url or "").hostname or "amazonaws.com"
-    at_aws = host.endswith(("amazonaws.com", "amazonaws.com.cn"))
     client = session.client(
         service,
         region_name=region,
@@ -54,7 +51,7 @@ def open_client(
             retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "auto" if at_aws else "path"},
+            s3={"addressing_style": "auto" if is_aws(endpoint_url) else "path"},
         ),
     )
     with closing(client):

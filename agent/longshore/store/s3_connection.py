@@ -19,7 +19,7 @@ from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
 from longshore.errors import AccessDenied
-from longshore.store.s3_errors import S3_FAILURES, Request, translate
+from longshore.store.s3_errors import S3_FAILURES, Request, is_aws, translate
 
 _BODY_READ_BYTES = 1024 * 1024
 
@@ -146,8 +146,7 @@ class S3Connection:
         if not sign_bodies:
             # TLS protects the way, and chunks and documents carry digests of their own.
             s3_options["payload_signing_enabled"] = False
-        host = urlsplit(self._endpoint_url or "").hostname
-        if host is not None and not host.endswith(("amazonaws.com", "amazonaws.com.cn")):
+        if not is_aws(self._endpoint_url):
             s3_options["addressing_style"] = "path"
         config = AioConfig(
             connect_timeout=self._connect_timeout.total_seconds(),

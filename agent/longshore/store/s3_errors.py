@@ -332,6 +332,12 @@ def _without_secrets(url: str) -> str:
         return "…"
 
 
+def is_aws(endpoint_url: str | None) -> bool:
+    """Tell whether an endpoint is one of AWS's, as it is if none is named."""
+    host = urlsplit(endpoint_url or "").hostname
+    return host is None or host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+
+
 def endpoint_name(endpoint_url: str | None, otherwise: str = "Amazon S3") -> str:
     """Name an endpoint for people: without a password that its URL may hold."""
     return _without_secrets(endpoint_url) if endpoint_url else otherwise

@@ -86,6 +86,11 @@ def _scope_of(build: Build) -> str | None:
     return _valid(build.branch)
 
 
+def is_branch(name: str) -> bool:
+    """Tell whether git allows a branch to have this name."""
+    return bool(name) and not _NO_BRANCH.search(name)
+
+
 def _valid(branch: str | None) -> str | None:
     """Return a branch if git allows its name; so a variable cannot claim `pr:1` or `tag:1`."""
-    return branch if branch and not _NO_BRANCH.search(branch) else None
+    return branch if branch and is_branch(branch) else None

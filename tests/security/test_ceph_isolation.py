@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.cache import export, import_, service
-from tests.support.ceph import Ceph, trust
+from tests.support.ceph import BROKER_ARN, OPEN_TRUST, Ceph
 from tests.support.fake_engine import FakeEngine
 from tests.support.isolation import (
     FOREIGN,
@@ -29,7 +29,8 @@ from tests.support.isolation_tokens import escapes, wrong_tokens
 from tests.support.s3_fixtures import isolate_from_host, open_s3_store
 from tests.support.seaweedfs import Credentials
 
-from longshore.core.policy import Place, allow, document, list_statement
+from longshore.core.ceph_roles import admin_commands, ceph_roles
+from longshore.core.policy import Place, allow, document
 from longshore.core.session_credentials import SessionCredentials
 from longshore.store.s3 import S3Store
 
@@ -82,7 +83,7 @@ def nothing_from_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 def everything(ceph: Ceph) -> str:
     """A role that may do everything in S3, so that only policies of sessions stand in the way."""
     everywhere = ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]
-    return ceph.make_role("everything", trust(), document(allow("s3:*", everywhere)))
+    return ceph.make_role("everything", OPEN_TRUST, document(allow("s3:*", everywhere)))
 
 
 @pytest.fixture
@@ -192,26 +193,14 @@ async def test_a_block_on_public_access_keeps_a_writer_from_making_its_objects_p
         attacker.client.put_object(Bucket=made.bucket, Key=key, Body=b"own")
 
 
-async def test_with_roles_of_their_own_sessions_become_no_others(ceph: Ceph) -> None:
+async def test_with_the_roles_that_setup_writes_sessions_become_no_others(ceph: Ceph) -> None:
     place = Place(ceph.make_bucket(), ROOT)
-    names = {PROJECT: f"{PROJECT}-pull-requests", "acme": "acme-main"}
-    below = {PROJECT: f"{PROJECT}/scopes/pr-", "acme": "acme/scopes/main/"}
-    arns = [f"arn:aws:iam:::role/{name}" for name in names.values()]
-    servers = {
-        project: CephWithRole(
-            ceph,
-            place.bucket,
-            ceph.make_role(
-                name,
-                trust(*arns),
-                document(
-                    list_statement(place, [f"{below[project]}*"]),
-                    allow(["s3:GetObject", "s3:PutObject"], place.objects(below[project])),
-                ),
-            ),
-        )
-        for project, name in names.items()
-    }
+    servers = {}
+    for project, kind in ((PROJECT, "branches"), ("acme", "default")):
+        roles = ceph_roles(place, project, BROKER_ARN, default_branch="main")
+        ceph.carry_out(admin_commands(roles))
+        [name] = [role.name for role in roles if role.kind == kind]
+        servers[project] = CephWithRole(ceph, place.bucket, f"arn:aws:iam:::role/{name}")
     other = await hand_out(servers["acme"], place.bucket, project="acme", scope="main", fallback=())
 
     session = await hand_out(servers[PROJECT], place.bucket)

@@ -20,9 +20,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from tests.support.ceph import Ceph, trust
+from tests.support.ceph import BROKER_ARN, OPEN_TRUST, Ceph
 from tests.support.seaweedfs import Credentials
 
+from longshore.core.ceph_roles import admin_commands, ceph_roles, ceph_trust
 from longshore.core.keys import scope_prefix, scopes_prefix
 from longshore.core.policy import Grant, Place, allow, document, list_statement, session_policy_text
 
@@ -136,49 +137,31 @@ def site(ceph: Ceph) -> Iterator[Site]:
 def shared_role(site: Site) -> str:
     """One role for all projects, kept apart by the sessions' policies only."""
     return site.ceph.make_role(
-        "shared", trust(), document(allow("s3:*", ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]))
+        "shared", OPEN_TRUST, document(allow("s3:*", ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]))
     )
 
 
 @pytest.fixture(scope="module")
-def project_roles(site: Site) -> Mapping[str, str]:
-    """One role for each project."""
-    arns = [f"arn:aws:iam:::role/project-{name}" for name in ("a", "b")]
-    return {
-        name: site.ceph.make_role(
-            f"project-{name}",
-            trust(*arns),
-            document(
-                list_statement(site.place, [f"{scopes_prefix(name)}*"]),
-                allow(
-                    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                    site.place.objects(scopes_prefix(name)),
-                ),
-            ),
-        )
-        for name in ("a", "b")
-    }
+def project_role(site: Site) -> str:
+    """A role for one project: not yet enough."""
+    objects = site.place.objects(scopes_prefix("a"))
+    return site.ceph.make_role(
+        "project-a",
+        ceph_trust(BROKER_ARN),
+        document(
+            list_statement(site.place, [f"{scopes_prefix('a')}*"]),
+            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], objects),
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
 def class_roles(site: Site) -> Mapping[str, str]:
-    """One role for each trust class of project a: pull requests, and the default branch."""
-    arns = [f"arn:aws:iam:::role/a-{name}" for name in ("pull-requests", "main")]
-    made = {}
-    for name, scope in (("pull-requests", "pr:"), ("main", "main")):
-        below = scope_prefix("a", scope)
-        below = below.removesuffix("/") if scope == "pr:" else below
-        main = scope_prefix("a", "main")
-        made[name] = site.ceph.make_role(
-            f"a-{name}",
-            trust(*arns),
-            document(
-                list_statement(site.place, [f"{below}*", f"{main}*"]),
-                allow("s3:GetObject", [site.place.objects(below), site.place.objects(main)]),
-                allow(["s3:PutObject", "s3:AbortMultipartUpload"], site.place.objects(below)),
-            ),
-        )
-    return made
+    """The roles of project a, as `longshore setup --provider ceph` says how to make them."""
+    roles = ceph_roles(site.place, "a", BROKER_ARN, default_branch="main")
+    for _ in range(2):  # the second time, they are brought up to date
+        site.ceph.carry_out(admin_commands(roles))
+    return {role.kind: f"arn:aws:iam:::role/{role.name}" for role in roles}
 
 
 def changed_tokens(session: Session) -> Iterator[Session]:
@@ -224,48 +207,71 @@ def test_of_a_shared_role_a_session_can_assume_the_role_again_without_a_policy(
     assert {"read b", "write main"} <= site.reach(again)
 
 
-def test_with_a_role_for_each_project_no_token_reaches_another_project(
-    site: Site, project_roles: Mapping[str, str]
+def test_with_a_role_for_a_project_no_token_reaches_another_project(
+    site: Site, project_role: str
 ) -> None:
-    counts = reached_by_changed_tokens(site, site.pull_request(project_roles["a"]))
+    counts = reached_by_changed_tokens(site, site.pull_request(project_role))
 
     assert counts["read b"] == 0
-    # The tampering itself still works: within the project the role is the only boundary.
+    # And yet a pull request reaches the main branch: the role is the only boundary there is.
     assert counts["write main"] > 0
 
 
-@pytest.mark.parametrize("other", ["a", "b"])
-def test_with_a_trust_policy_that_denies_the_roles_no_session_assumes_one(
-    site: Site, project_roles: Mapping[str, str], other: str
-) -> None:
-    session = site.pull_request(project_roles["a"])
-
-    assert site.assume(project_roles[other], session) is None
-    for changed in changed_tokens(session):
-        assert site.assume(project_roles[other], changed) is None
-
-
-def test_with_a_role_for_pull_requests_no_token_writes_what_the_main_branch_reads(
+def test_with_the_roles_that_setup_writes_no_token_writes_what_the_main_branch_reads(
     site: Site, class_roles: Mapping[str, str]
 ) -> None:
-    session = site.pull_request(class_roles["pull-requests"])
+    session = site.pull_request(class_roles["pulls"])
 
     counts = reached_by_changed_tokens(site, session)
 
     assert site.reach(session) == {"read own"}
     assert (counts["read b"], counts["write main"]) == (0, 0)
-    for role in class_roles.values():
-        assert site.assume(role, session) is None
-    # What is left: pull requests share the role, and are kept apart by the token's policy only.
+    # What is left: pull requests share a role, and are kept apart by the token's policy only.
     assert counts["write pr:2"] > 0
 
 
-def test_the_broker_is_not_denied(site: Site, class_roles: Mapping[str, str]) -> None:
-    session = site.assume(
-        class_roles["main"],
-        site.ceph.broker,
-        session_policy_text(Grant(site.place, "a", "main")),
-    )
+def test_with_the_roles_that_setup_writes_no_session_takes_a_role(
+    site: Site, class_roles: Mapping[str, str], project_role: str, shared_role: str
+) -> None:
+    session = site.pull_request(class_roles["pulls"])
+
+    for role in (*class_roles.values(), project_role):
+        assert site.assume(role, session) is None
+        # Nor does one that somebody else's role let somebody have.
+        assert site.assume(role, site.pull_request(shared_role)) is None
+    for changed in changed_tokens(session):
+        assert site.assume(class_roles["default"], changed) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "can"),
+    [
+        ("default", "main", {"write main"}),
+        ("branches", "feature/x", set()),
+        ("tags", "tag:v1", set()),
+        ("pulls", "pr:2", {"write pr:2"}),
+    ],
+)
+def test_each_class_of_builds_writes_its_own_scopes_through_its_role(
+    site: Site, class_roles: Mapping[str, str], kind: str, scope: str, can: set[str]
+) -> None:
+    grant = Grant(site.place, "a", scope, ("main",))
+    session = site.assume(class_roles[kind], site.ceph.broker, session_policy_text(grant))
+    assert session is not None
+
+    with contextlib.closing(site.client("s3", session)) as s3:
+        assert _done(s3.put_object, site.bucket, site.key("a", scope))
+        assert _done(s3.get_object, site.bucket, site.key("a", "main"))
+        below = f"{ROOT}/{scope_prefix('a', scope)}"
+        assert s3.list_objects_v2(Bucket=site.bucket, Prefix=below)["KeyCount"] == 1
+    assert site.reach(session) == can
+
+
+@pytest.mark.parametrize("kind", ["branches", "tags", "pulls"])
+def test_without_any_policy_no_other_class_writes_what_the_main_branch_reads(
+    site: Site, class_roles: Mapping[str, str], kind: str
+) -> None:
+    session = site.assume(class_roles[kind], site.ceph.broker)
 
     assert session is not None
-    assert site.reach(session) == {"write main"}
+    assert not {"read b", "write main"} & site.reach(session)

@@ -1,28 +1,62 @@
-"""Roles for Ceph's RGW, one for each project, which do not rely on what it does not enforce.
+"""Roles for Ceph's RGW, which do not rely on what it does not enforce.
 
 Seen on RGW 20.2.4: a session token that was tampered with can be accepted without its policy, with
-all rights of the role; and a session may take roles again. So a role reaches its own project only,
-and each trust policy refuses every such role, the own one too. That is why all projects have to be
-named together, and why the roles of all of them change when one is added.
+all rights of the role; and a session may take roles again. So there is a role for each class of
+builds, as for jobs with identity tokens: then no token of a pull request writes what the default
+branch reads. And no session may take any of them: `aws:TokenIssueTime` is there for sessions only.
 """
 
 from __future__ import annotations
 
 import shlex
 
-from longshore.core.keys import scopes_prefix
-from longshore.core.policy import Place, allow, compact, document, list_statement
-from longshore.core.roles import READS, WRITES, Role, check_principal, role_name
+from longshore.core.oidc_roles import PURPOSES, class_rights
+from longshore.core.policy import Place, Policy, compact, document
+from longshore.core.roles import Role, check_principal, check_sizes, role_name
+from longshore.core.subjects import CLASSES
 from longshore.errors import UsageError
 
 _POLICY_NAME = "longshore"
 
 
-def ceph_roles(place: Place, projects: tuple[str, ...], principal: str) -> tuple[Role, ...]:
-    """Make the roles that a broker takes, one for each project of the store.
+def ceph_roles(
+    place: Place,
+    project: str,
+    principal: str,
+    *,
+    default_branch: str,
+    fallback: tuple[str, ...] = (),
+) -> tuple[Role, ...]:
+    """Make the roles of a project, of which a broker takes the one of the build's class.
+
+    Args:
+        fallback: scopes that all classes may read, besides the default branch's.
 
     Raises:
         UsageError: it is not one user that is to take them.
+    """
+    trust = ceph_trust(principal)
+    return tuple(
+        check_sizes(
+            Role(
+                kind=kind,
+                name=role_name(project, kind),
+                purpose=PURPOSES[kind],
+                permissions=class_rights(
+                    place, project, kind, default_branch=default_branch, fallback=fallback
+                ),
+                trust=trust,
+            )
+        )
+        for kind in CLASSES
+    )
+
+
+def ceph_trust(principal: str) -> Policy:
+    """Let one user take a role, and no session, whoever took the role that it has.
+
+    Raises:
+        UsageError: it is not one user.
     """
     check_principal(principal)
     if ":user/" not in principal:
@@ -30,27 +64,15 @@ def ceph_roles(place: Place, projects: tuple[str, ...], principal: str) -> tuple
             f"{principal[:200]!r} is not a user, as the broker is on Ceph; write"
             " arn:aws:iam:::user/<name>"
         )
-    names = {project: role_name(project, "broker") for project in projects}
-    trust = document(
+    return document(
         {"Effect": "Allow", "Principal": {"AWS": [principal]}, "Action": ["sts:AssumeRole"]},
         {
+            # To Ceph a session is also the user that took its role. Roles cannot be named by `*`.
             "Effect": "Deny",
-            "Principal": {"AWS": [f"arn:aws:iam:::role/{name}" for name in names.values()]},
+            "Principal": {"AWS": ["*"]},
             "Action": ["sts:AssumeRole"],
+            "Condition": {"Null": {"aws:TokenIssueTime": "false"}},
         },
-    )
-    return tuple(
-        Role(
-            kind="broker",
-            name=name,
-            purpose=f"Gives out credentials for one scope of the project {project}.",
-            permissions=document(
-                list_statement(place, [f"{scopes_prefix(project)}*"]),
-                allow([*READS, *WRITES], place.objects(scopes_prefix(project))),
-            ),
-            trust=trust,
-        )
-        for project, name in names.items()
     )
 
 

@@ -12,7 +12,7 @@ from longshore.core.policy import Place, Policy, allow, document, kms_statements
 from longshore.core.roles import READS, WRITES, Role, check_sizes, role_name
 from longshore.core.subjects import Issuer, Subjects, TrustClass, trust_policy
 
-_PURPOSES: dict[TrustClass, str] = {
+PURPOSES: dict[TrustClass, str] = {
     "default": "Builds of the default branch: write its scope only.",
     "branches": "Builds of other branches: write their scopes, never the default branch's.",
     "tags": "Builds of tags: write the scopes of tags, read the default branch's as well.",
@@ -38,7 +38,7 @@ def oidc_roles(
     rights = _Rights(place, project, default_branch, fallback, subjects.pulls_are_branches)
     made = []
     for kind in subjects.patterns:
-        purpose = _PURPOSES[kind]
+        purpose = PURPOSES[kind]
         if kind == "branches" and subjects.pulls_are_branches:
             purpose = _WITH_PULLS
         made.append(
@@ -53,6 +53,13 @@ def oidc_roles(
             )
         )
     return tuple(made)
+
+
+def class_rights(
+    place: Place, project: str, kind: TrustClass, *, default_branch: str, fallback: tuple[str, ...]
+) -> Policy:
+    """Say what the builds of one class may do in a project, where pull requests are a class."""
+    return _Rights(place, project, default_branch, fallback, False).of(kind)
 
 
 class _Rights:

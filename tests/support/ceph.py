@@ -166,6 +166,16 @@ class Ceph:
     def endpoint_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def folder(self) -> Path:
+        """Where its data and logs are while it runs."""
+        return self._folder
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of its servers."""
+        return [process.pid for process in self._processes]
+
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="longshore-ceph-"))
         try:

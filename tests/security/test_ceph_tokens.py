@@ -275,3 +275,21 @@ def test_without_any_policy_no_other_class_writes_what_the_main_branch_reads(
 
     assert session is not None
     assert not {"read b", "write main"} & site.reach(session)
+
+
+def test_a_user_with_the_rights_of_a_role_needs_no_token(site: Site) -> None:
+    keys = Credentials("pullskey", "pullssecretkey1234567890")
+    site.ceph.admin_command(
+        *("user", "create", "--uid=pulls", "--display-name=pulls", "--max-buckets=-1"),
+        *(f"--access-key={keys.access_key}", f"--secret-key={keys.secret_key}"),
+    )
+    roles = ceph_roles(site.place, "a", BROKER_ARN, default_branch="main")
+    [rights] = [role.permissions for role in roles if role.kind == "pulls"]
+    with contextlib.closing(site.client("iam", site.ceph.admin)) as iam:
+        iam.put_user_policy(
+            UserName="pulls", PolicyName="longshore", PolicyDocument=json.dumps(rights)
+        )
+
+    assert site.reach(Session(keys.access_key, keys.secret_key, "")) == {"read own", "write pr:2"}
+    for role in roles:
+        assert site.assume(f"arn:aws:iam:::role/{role.name}", keys) is None

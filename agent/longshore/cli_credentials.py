@@ -99,7 +99,7 @@ def _until(granted: GrantedCredentials) -> str:
     what = "to read" if grant.read_only else "for"
     return (
         f"credentials {what} scope {grant.scope} of project {grant.project}, valid until"
-        f" {granted.credentials.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+        f" {granted.credentials.expiration}"
     )
 
 

@@ -6,12 +6,15 @@ import json
 import shlex
 import subprocess
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from tests.cli.conftest import Shell
 
+from longshore.config import load_settings
 from longshore.core.policy import Grant, Place, session_policy
 from longshore.errors import AccessDenied
+from longshore.wiring import open_sts
 
 ROLE = "arn:aws:iam::123456789012:role/longshore"
 GRANT = (
@@ -125,7 +128,7 @@ def test_standard_error_says_until_when_and_no_secret(shell: Shell, form: str) -
     assert shell("credentials", *GRANT, "--format", form, "--verbose") == 0
 
     assert shell.err == (
-        "credentials for scope pr:17 of project shop, valid until 2026-11-26 07:30:00 UTC\n"
+        "credentials for scope pr:17 of project shop, valid until 2026-11-26T07:30:00Z\n"
     )
     shell("credentials", *GRANT, "--format", form, "--quiet")
     assert shell.err == ""
@@ -251,3 +254,24 @@ def test_other_commands_hold_no_secrets(shell: Shell) -> None:
             shell(command, *more)
             assert SECRET not in shell.out + shell.err
             assert TOKEN not in shell.out + shell.err
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "asked"),
+    [
+        ({}, None),
+        ({"endpoint-url": "http://seaweedfs.example:8333"}, "http://seaweedfs.example:8333"),
+        ({"endpoint-url": "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com"}, None),
+        (
+            {"endpoint-url": "http://s3.example", "sts-endpoint-url": "http://sts.example"},
+            "http://sts.example",
+        ),
+    ],
+)
+def test_sts_is_where_the_s3_server_is_unless_that_is_at_aws(
+    endpoints: dict[str, str], asked: str | None
+) -> None:
+    ask = open_sts(load_settings(endpoints, {}, {}, ""), None)
+
+    assert isinstance(ask, partial)
+    assert ask.keywords["endpoint_url"] == asked

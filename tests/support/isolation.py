@@ -22,12 +22,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials as SigningCredentials
 from botocore.exceptions import ClientError
+from tests.support.s3_fixtures import open_s3_store
 from tests.support.seaweedfs import Credentials
 
 from longshore.core.policy import Grant, Place
 from longshore.core.session_credentials import SessionCredentials
 from longshore.ops.credentials import grant_credentials
 from longshore.store.aws_sts import assume_role
+from longshore.store.s3 import S3Store
 
 REGION = "us-east-1"
 ROOT = "cache"
@@ -164,6 +166,17 @@ async def hand_out(
         ),
     )
     return granted.credentials
+
+
+def open_session_store(server: StsServer, bucket: str, session: SessionCredentials) -> S3Store:
+    """Open the store as a build that was handed these credentials does."""
+    return open_s3_store(
+        server.endpoint_url,
+        bucket,
+        prefix=ROOT,
+        credentials=Credentials(session.access_key_id, session.secret_access_key),
+        token=session.session_token,
+    )
 
 
 @dataclass

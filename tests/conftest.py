@@ -24,7 +24,13 @@ from tests.support.engines import (
     find_engine,
 )
 
-pytest_plugins = ["tests.engine_fixtures", "tests.support.s3_fixtures"]
+pytest_plugins = [
+    "tests.engine_fixtures",
+    "tests.support.ceph_fixtures",
+    "tests.support.s3_fixtures",
+]
+# Ceph is an optional server: unless it is asked for, its tests are not there to be skipped.
+collect_ignore_glob = [] if os.environ.get("LONGSHORE_TEST_CEPH") == "1" else ["**/test_ceph*.py"]
 
 IS_CI = os.environ.get("CI", "") not in ("", "0", "false")
 REQUIRES_ENGINES = os.environ.get("LONGSHORE_REQUIRE_ENGINES") == "1"

@@ -36,7 +36,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("script", [*SHELL, "scripts/engines"])
+@pytest.mark.parametrize("script", [*SHELL, "scripts/engines", "scripts/ceph"])
 def test_script_is_executable(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert (ROOT / script).read_text().startswith("#!/usr/bin/env ")

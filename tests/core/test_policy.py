@@ -266,8 +266,12 @@ def test_a_root_that_leaves_no_room_is_named() -> None:
 
 @given(names, names)
 @example("shop", "pr:17")
+@example("shop", "x" * 64)
 def test_a_session_is_named_for_its_grant(project: str, scope: str) -> None:
-    assert check_session_name(session_name(project, scope))
+    name = session_name(project, scope)
+
+    assert check_session_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_=,.@-]{2,64}", name)  # Ceph, src/rgw/rgw_sts.cc
 
 
 def test_a_session_name_can_be_read() -> None:

@@ -169,7 +169,8 @@ def session_name(project: str, scope: str) -> str:
     if len(name) <= MAX_SESSION_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_DIGITS]
-    return f"{name[: MAX_SESSION_NAME - 1 - _HASH_DIGITS]}+{digest}"
+    # A comma, because Ceph takes no plus.
+    return f"{name[: MAX_SESSION_NAME - 1 - _HASH_DIGITS]},{digest}"
 
 
 def check_session_name(name: str) -> str:

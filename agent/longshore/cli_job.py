@@ -18,6 +18,7 @@ from longshore.config_options import CONFIG
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
+from longshore.signing_keys import Keys, read_keys
 from longshore.store.metrics import StoreMetrics
 from longshore.surroundings import Project, World, survey
 
@@ -53,6 +54,7 @@ class Job:
     _project: Project | None = None
     _store: Store | None = None
     _engine: Engine | None = None
+    _keys: Keys | None = None
 
     @property
     def project(self) -> Project:
@@ -79,6 +81,13 @@ class Job:
             self.open.push_async_callback(self._engine.close)
         return self._engine
 
+    @property
+    def keys(self) -> Keys:
+        """What entries are signed with, and whose signatures count."""
+        if self._keys is None:
+            self._keys = read_keys(self.settings, self.world.directory)
+        return self._keys
+
     def reading(self, *, any_scope: bool = False) -> Reading:
         """Say which part of the store this build reads.
 
@@ -88,7 +97,7 @@ class Job:
         from longshore.ops.reachable import Reading
 
         scopes = self.project.scopes if any_scope else self.project.require_scopes()
-        return Reading(self.store, self.project.name, scopes)
+        return Reading(self.store, self.project.name, scopes, trusted=self.keys.trusted)
 
     @property
     def full_ids(self) -> bool:

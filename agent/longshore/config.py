@@ -13,12 +13,15 @@ from typing import cast, get_args
 
 from longshore.config_layers import Flags, Layers
 from longshore.config_options import CONCURRENCY, LEVEL, OPTIONS, Format
+from longshore.config_secrets import Secret
 from longshore.config_values import (
     Location,
     check_endpoint,
+    is_pem,
     parse_duration,
     parse_size,
     parse_store,
+    public_key_or_file,
 )
 from longshore.core.keys import segment
 from longshore.errors import UsageError
@@ -30,6 +33,7 @@ MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
+KEY_FILE = "longshore-signing.pem"  # of keygen, without --output
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
 READ_TIMEOUT = timedelta(seconds=60)
@@ -67,6 +71,8 @@ class Settings:
     image: tuple[str, ...]
     level: int
     parents: bool
+    signing_key: Secret | None
+    trusted_key: tuple[str, ...]
     memory_bytes: int
     concurrency: int
     timeout: timedelta
@@ -125,6 +131,8 @@ def load_settings(
         image=layers.texts("image") or (),
         level=layers.number("level", LEVELS) or LEVEL,
         parents=layers.switch("parents"),
+        signing_key=layers.secret("signing-key", is_pem),
+        trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,

@@ -9,11 +9,12 @@ from typing import Literal, get_args
 LEVEL = 3
 CONCURRENCY = 8
 
-Kind = Literal["text", "list", "switch"]
+Kind = Literal["text", "list", "switch", "secret"]
 Format = Literal["flags", "compose", "bake", "json"]
 
 _BUILD = ("build",)
 _EXPORTS = ("export", *_BUILD)
+_READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,20 @@ OPTIONS: tuple[Option, ...] = (
         only=_EXPORTS,
         on=True,
     ),
+    Option(
+        "signing-key",
+        "Sign what is stored with the private key in this file.",
+        "FILE",
+        "secret",
+        only=_EXPORTS,
+    ),
+    Option(
+        "trusted-key",
+        "Use only what this key signed: a public key, or its file; repeatable.",
+        "KEY",
+        "list",
+        only=_READERS,
+    ),
     Option("memory", "Memory to stay within (default: 256MiB).", "SIZE"),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
@@ -110,7 +125,12 @@ OPTIONS: tuple[Option, ...] = (
         "FORMAT",
         only=("cache-from",),
     ),
-    Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
+    Option(
+        "output",
+        "Write to this file, not to standard output; of keygen: the private key's file.",
+        "FILE",
+        only=("cache-from", "keygen"),
+    ),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

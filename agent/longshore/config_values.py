@@ -167,3 +167,19 @@ def check_endpoint(url: str) -> str:
     if not known or parts.query or parts.fragment:
         raise UsageError(f"{url[:200]!r} is not a URL of a server; {advice}")
     return url
+
+
+def is_pem(text: str) -> bool:
+    """Tell the text of a key from the name of its file."""
+    return text.lstrip().startswith("-----BEGIN")
+
+
+def public_key_or_file(text: str) -> str:
+    """Accept a public key in short form, or the name of its file.
+
+    Raises:
+        UsageError: it is the text of a file.
+    """
+    if not text.strip() or "-----" in text or "PRIVATE KEY" in text:
+        raise UsageError("it is no public key: write it like ed25519:…, or name its file")
+    return text

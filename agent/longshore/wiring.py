@@ -20,6 +20,7 @@ from longshore import __version__, config
 from longshore.config import Settings
 from longshore.config_values import BucketLocation, FolderLocation
 from longshore.errors import UsageError
+from longshore.signing_keys import Keys
 from longshore.surroundings import World
 
 _M_ARENA_MAX = -8  # glibc, malloc.h
@@ -129,7 +130,7 @@ def open_engine() -> Engine:
     return DockerEngine()
 
 
-def export_settings(settings: Settings, source: Source) -> ExportSettings:
+def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSettings:
     """Say how an export runs."""
     from longshore.ops.packing import PART_BYTES
     from longshore.ops.publishing import ExportSettings
@@ -143,6 +144,7 @@ def export_settings(settings: Settings, source: Source) -> ExportSettings:
         source=source,
         random=os.urandom,
         clock=time.monotonic,
+        sign=keys.signing.sign if keys.signing else None,
     )
 
 

@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
-    *("list", "show", "diff", "cat", "doctor", "config"),
+    *("list", "show", "diff", "cat", "keygen", "doctor", "config"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FOREIGN = {"--cache-from", "--cache-to", "--pull", "--allow"}  # of docker
@@ -131,7 +131,7 @@ def test_example_has_the_fields_of_real_output_and_all_are_explained(
         built.engine = FakeEngine()
     if command == "diff":
         built.engine.build([*STEPS, ("COPY . .", {"app.js": b"new"})], "shop/web:1")
-    names = [] if command in ("list", "doctor", "config") else ["web"]
+    names = [] if command in ("list", "keygen", "doctor", "config") else ["web"]
     real = built.json(command, *names)
 
     assert shape(examples()[command]) == shape(real)

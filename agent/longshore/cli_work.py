@@ -170,6 +170,7 @@ async def config(job: Job) -> Shown:
         "fallback": list(fallback),
         "services": project.services_file,
         "image": images,
+        "sse-customer-key": str(settings.sse_customer_key) if settings.sse_customer_key else None,
         "signing-key": str(settings.signing_key) if settings.signing_key else None,
         "trusted-key": list(settings.trusted_key),
         "memory": exact_size(settings.memory_bytes),

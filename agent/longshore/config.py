@@ -12,11 +12,13 @@ from datetime import timedelta
 from typing import cast, get_args
 
 from longshore.config_layers import Flags, Layers
-from longshore.config_options import CONCURRENCY, LEVEL, OPTIONS, Format
+from longshore.config_options import CONCURRENCY, LEVEL, OPTIONS, Format, Sse
 from longshore.config_secrets import Secret
 from longshore.config_values import (
     Location,
     check_endpoint,
+    check_kms_key,
+    is_customer_key,
     is_pem,
     parse_duration,
     parse_size,
@@ -64,6 +66,9 @@ class Settings:
     store: Location | None
     store_url: str | None
     endpoint_url: str | None
+    sse: Sse | None
+    kms_key: str | None
+    sse_customer_key: Secret | None
     project: str | None
     scope: str | None
     fallback: tuple[str, ...] | None
@@ -124,6 +129,9 @@ def load_settings(
         store=layers.parsed("store", parse_store),
         store_url=store_url,
         endpoint_url=layers.parsed("endpoint-url", check_endpoint),
+        sse=layers.parsed("sse", _sse),
+        kms_key=layers.parsed("kms-key", check_kms_key),
+        sse_customer_key=layers.secret("sse-customer-key", is_customer_key),
         project=layers.parsed("project", _name),
         scope=layers.parsed("scope", _name),
         fallback=layers.each_parsed("fallback", _name),
@@ -162,6 +170,15 @@ def _format(text: str) -> Format:
         if text == known:
             return cast(Format, known)
     raise UsageError(f"{text[:80]!r} is no format; known are {', '.join(get_args(Format))}")
+
+
+def _sse(text: str) -> Sse:
+    for known in get_args(Sse):
+        if text == known:
+            return cast(Sse, known)
+    raise UsageError(
+        f"{text[:80]!r} is no kind of encryption; known are {', '.join(get_args(Sse))}"
+    )
 
 
 def _memory(text: str) -> int:

@@ -11,6 +11,7 @@ CONCURRENCY = 8
 
 Kind = Literal["text", "list", "switch", "secret"]
 Format = Literal["flags", "compose", "bake", "json"]
+Sse = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 _BUILD = ("build",)
 _EXPORTS = ("export", *_BUILD)
@@ -59,6 +60,14 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("store", "Where the cache is: s3://bucket/prefix or file:///dir.", "URL"),
     Option("endpoint-url", "The S3 server, if it is not AWS: https://s3.example.com.", "URL"),
+    Option("sse", f"Have S3 encrypt: {', '.join(get_args(Sse))}.", "KIND"),
+    Option("kms-key", "Have S3 encrypt with this KMS key: an ARN, id or alias.", "KEY"),
+    Option(
+        "sse-customer-key",
+        "Have S3 encrypt with the key in this file: 32 bytes, plain or base64.",
+        "FILE",
+        "secret",
+    ),
     Option("project", "The project in the store (default: the Compose project name).", "NAME"),
     Option(
         "scope",

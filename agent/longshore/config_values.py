@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,7 @@ _SIZE_UNITS = {
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 MAX_DURATION = timedelta(days=7)
+CUSTOMER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,33 @@ def check_endpoint(url: str) -> str:
     if not known or parts.query or parts.fragment:
         raise UsageError(f"{url[:200]!r} is not a URL of a server; {advice}")
     return url
+
+
+def check_kms_key(text: str) -> str:
+    """Accept the name of a KMS key, whose form is the server's business.
+
+    Raises:
+        UsageError: no header can hold it.
+    """
+    if not re.fullmatch(r"[!-~]{1,2048}", text):
+        raise UsageError("it is no name of a KMS key; give its ARN, its id, or alias/…")
+    return text
+
+
+def customer_key(data: bytes) -> bytes | None:
+    """Read a key of 32 bytes, as they are or in base64; `None` if it is none."""
+    if len(data) == CUSTOMER_KEY_BYTES:
+        return data
+    try:
+        key = base64.b64decode(data.strip(), validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == CUSTOMER_KEY_BYTES else None
+
+
+def is_customer_key(text: str) -> bool:
+    """Tell the text of a key from the name of its file."""
+    return len(text) > CUSTOMER_KEY_BYTES and customer_key(text.encode()) is not None
 
 
 def is_pem(text: str) -> bool:

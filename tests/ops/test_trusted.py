@@ -339,3 +339,15 @@ async def test_recipe_or_pack_that_was_exchanged_is_a_miss(
                 result = await import_(fresh, store, [WEB], trusted=TRUSTED)
                 assert result.services[0].outcome != "hit" or fresh.images == engine.images
                 assert set(fresh.images) <= set(engine.images)
+
+
+async def test_clock_that_goes_back_hides_no_signed_entry(engine: TinyEngine) -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+    await export(engine, store, [WEB], signing=KEY, trusted=TRUSTED)
+    before = await newest(store)
+    clock.now -= timedelta(hours=1)
+
+    await export(engine, store, [WEB], signing=KEY, trusted=TRUSTED)
+
+    assert (await newest(store)).key.id > before.key.id

@@ -22,6 +22,7 @@ from longshore.errors import (
     StoreUnavailable,
 )
 from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.encryption import NO_ENCRYPTION, Encryption
 from longshore.store.s3_connection import S3Connection, seconds_since_boot
 from longshore.store.s3_errors import (
     Request,
@@ -50,6 +51,7 @@ class S3Store(Store):
             so put a `LimitStore` of the same size around the store.
         connect_timeout: for a connection.
         read_timeout: for a pause in an answer.
+        encryption: what the server is asked for with every object.
         session: an aiobotocore session to use in place of a new one.
         elapsed: a clock of seconds that never goes back.
     """
@@ -65,12 +67,14 @@ class S3Store(Store):
         concurrency: int,
         connect_timeout: timedelta,
         read_timeout: timedelta,
+        encryption: Encryption = NO_ENCRYPTION,
         session: Any = None,
         elapsed: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._bucket = bucket
         self._root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._endpoint = endpoint_name(endpoint_url)
+        self._encryption = encryption
         self._connection = S3Connection(
             endpoint_url=endpoint_url,
             region=region,
@@ -78,6 +82,7 @@ class S3Store(Store):
             concurrency=concurrency,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
+            encryption=encryption,
             session=session,
             elapsed=elapsed,
         )
@@ -86,13 +91,23 @@ class S3Store(Store):
 
     async def put(self, key: str, data: bytes) -> None:
         response = await self._call(
-            "put_object", "write", key, size_bytes=len(data), Body=io.BytesIO(data)
+            "put_object",
+            "write",
+            key,
+            size_bytes=len(data),
+            Body=io.BytesIO(data),
+            **self._encryption.of_new_objects,
         )
         if "ETag" not in response:  # a login page says 200 too
             raise not_s3(self._request("write", key))
+        if not self._encryption.is_confirmed(response):
+            raise StoreError(
+                f"{self.url(key)} was written, but the store does not say that it encrypted it as"
+                " --sse, --kms-key or --sse-customer-key asks; it may not know that kind"
+            )
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
-        response = await self._call("get_object", "read", key)
+        response = await self._call("get_object", "read", key, **self._encryption.of_their_bytes)
         data = bytearray()
         async with response["Body"] as body:
             size = response.get("ContentLength", 0)
@@ -112,7 +127,13 @@ class S3Store(Store):
         first, end = start + len(into), start + length
         if first >= end:
             return
-        response = await self._call("get_object", "read", key, Range=f"bytes={first}-{end - 1}")
+        response = await self._call(
+            "get_object",
+            "read",
+            key,
+            Range=f"bytes={first}-{end - 1}",
+            **self._encryption.of_their_bytes,
+        )
         async with response["Body"] as body:
             self._check_range(response, key, first, end)
             await self._connection.receive(body, self._request("read", key), into, length)
@@ -124,7 +145,9 @@ class S3Store(Store):
 
     async def head(self, key: str) -> ObjectInfo | None:
         try:
-            response = await self._call("head_object", "read", key)
+            response = await self._call(
+                "head_object", "read", key, **self._encryption.of_their_bytes
+            )
         except ObjectMissing:
             await self._check_bucket()
             return None
@@ -161,7 +184,9 @@ class S3Store(Store):
             raise not_deleted(failures, self._request("delete", next(iter(failures))))
 
     async def create_upload(self, key: str) -> Upload:
-        response = await self._call("create_multipart_upload", "write", key)
+        response = await self._call(
+            "create_multipart_upload", "write", key, **self._encryption.of_new_objects
+        )
         with self._connection.translated(self._request("write", key)):
             upload = Upload(key, response["UploadId"])
         self._part_sizes[upload.upload_id] = {}
@@ -179,6 +204,7 @@ class S3Store(Store):
             UploadId=upload.upload_id,
             PartNumber=number,
             Body=io.BytesIO(data),
+            **self._encryption.of_their_bytes,
         )
         self._part_sizes.setdefault(upload.upload_id, {})[number] = len(data)
         with self._connection.translated(self._request("write", upload.key)):
@@ -201,6 +227,7 @@ class S3Store(Store):
                 upload.key,
                 UploadId=upload.upload_id,
                 MultipartUpload={"Parts": wire_parts},
+                **self._encryption.of_their_bytes,  # a bucket's policy may ask for it
             )
         except (UploadGone, StoreUnavailable):
             if not await self._is_complete(upload, parts):
@@ -333,7 +360,8 @@ class S3Store(Store):
             )
 
     def _request(self, verb: str, key: str = "") -> Request:
-        return Request(verb, self.url(key), self._bucket, self._endpoint)
+        has_key = self._encryption.customer_key is not None
+        return Request(verb, self.url(key), self._bucket, self._endpoint, has_key)
 
 
 def _to_second(modified_at: datetime) -> datetime:

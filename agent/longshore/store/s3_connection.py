@@ -19,6 +19,7 @@ from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
 from longshore.errors import AccessDenied
+from longshore.store.encryption import Encryption, check_way
 from longshore.store.s3_errors import S3_FAILURES, Request, translate
 
 _BODY_READ_BYTES = 1024 * 1024
@@ -61,6 +62,7 @@ class S3Connection:
         concurrency: int,
         connect_timeout: timedelta,
         read_timeout: timedelta,
+        encryption: Encryption,
         session: Any,
         elapsed: Callable[[], float],
     ) -> None:
@@ -70,6 +72,7 @@ class S3Connection:
         self._concurrency = concurrency
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._encryption = encryption
         self._session = session
         self._elapsed = elapsed
         self._client: Any = None
@@ -138,6 +141,7 @@ class S3Connection:
                 if not plain and not client.meta.endpoint_url.startswith("https:"):
                     # The AWS configuration or environment names an endpoint.
                     client = await self._new_client(sign_bodies=True)
+                check_way(self._encryption, client.meta.endpoint_url)
                 self._client = client
             return self._client
 

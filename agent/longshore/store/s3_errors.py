@@ -73,6 +73,12 @@ _LATER = {  # with a status below 500
     "TooManyRequestsException",
 }
 _OBJECT_READS = {"GetObject", "HeadObject"}
+# AWS says so in the message only: the code is AccessDenied.
+_ABOUT_KMS = re.compile(r"\bkms:[A-Z]")
+_ABOUT_ENCRYPTION = re.compile(r"(?i)server[- ]side encryption|customer[- ]provided")
+_KEYS_BLOCKED = (
+    "; AWS refuses every --sse-customer-key, if the bucket's encryption settings do not allow it"
+)
 _PART_OF_UPLOAD = {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
 _NO_CREDENTIALS = (
     boto.CredentialRetrievalError,
@@ -108,6 +114,8 @@ class Request:
     bucket: str
     endpoint: str
     """The host that was asked, for people."""
+    has_customer_key: bool = False
+    """Whether it went with a customer's key (SSE-C)."""
 
 
 def translate(error: Exception, request: Request) -> LongshoreError:
@@ -217,6 +225,13 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
         return StoreError(f"{failure}: {answer}{_message(details)}; prune the cache or make room")
     if status >= 500 or status in {408, 425, 429} or code in _LATER:
         return StoreUnavailable(f"{failure}: {answer}; try again later")
+    if code.startswith("KMS.") or _ABOUT_KMS.search(str(details.get("Message") or "")):
+        return AccessDenied(
+            f"{failure}: {answer}{_message(details)}; check --kms-key, and that the credentials may"
+            " use it (kms:GenerateDataKey and kms:Decrypt)"
+        )
+    if operation in _OBJECT_READS and (advice := _other_key(status, details, request)):
+        return AccessDenied(f"{failure}: {answer}{_message(details)}; {advice}")
     if status in {401, 403}:
         # Without the right to list, S3 says 403 where it means 404.
         missing = (
@@ -227,6 +242,7 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
         return AccessDenied(
             f"{failure}: access denied ({_name(status, code)}){_message(details)}; {missing}"
             "check the credentials and their policy"
+            + (_KEYS_BLOCKED if request.has_customer_key else "")
         )
     if status == 404:
         if code == "NoSuchUpload" or operation in _PART_OF_UPLOAD:
@@ -239,9 +255,30 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status == 400 and code in {"", "400"}:
         return StoreError(
             f"{failure}: {answer} without a reason; "
-            "expired credentials or a wrong region can look like this"
+            "expired credentials or a wrong region can look like this, and so can an object that "
+            "was written with a --sse-customer-key"
         )
     return StoreError(f"{failure}: {answer}{_message(details)}; check --store and the endpoint")
+
+
+def _other_key(status: int, details: Any, request: Request) -> str:
+    """Say what to do if an object was written with another customer's key, or if none fits."""
+    code, text = str(details.get("Code") or ""), str(details.get("Message") or "")
+    if status == 403 and request.has_customer_key:
+        return (
+            "it was written with another --sse-customer-key, or the credentials and their policy "
+            "do not allow it"
+        )
+    if status != 400:
+        return ""
+    if request.has_customer_key and code in {"InvalidRequest", "InvalidArgument", "", "400"}:
+        return (
+            "it was not written with a --sse-customer-key; use another prefix in --store for what "
+            "is, or leave the key away"
+        )
+    if _ABOUT_ENCRYPTION.search(text):
+        return "it was written with a --sse-customer-key, and cannot be read without"
+    return ""
 
 
 def not_s3(request: Request) -> StoreError:

@@ -228,6 +228,7 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "concurrency": "3",
         "timeout": "5m",
         "format": "compose",
+        "sse": "aws:kms",
     }
     for option in OPTIONS:
         other = not option.on

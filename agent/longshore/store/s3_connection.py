@@ -1,6 +1,6 @@
 """The connection to an S3 server: one client, one seam for its failures, and its clock.
 
-The only module that imports aiobotocore.
+The only module that makes an aiobotocore client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
 from longshore.errors import AccessDenied
+from longshore.store import s3_credentials
 from longshore.store.encryption import Encryption, check_way
+from longshore.store.s3_credentials import CredentialsFailed
 from longshore.store.s3_errors import S3_FAILURES, Request, translate
 
 _BODY_READ_BYTES = 1024 * 1024
@@ -27,6 +29,7 @@ _BODY_READ_BYTES = 1024 * 1024
 # aiohttp has no timeout for a body that the server does not take, nor for an answer that trickles,
 # so every request also has an end: its read timeout, and the time its bytes take at this speed.
 _SLOWEST_BYTES_PER_SECOND = 16 * 1024
+_PATIENCE = timedelta(minutes=1)
 
 
 def seconds_since_boot() -> float:
@@ -41,12 +44,14 @@ async def find_credentials(profile: str | None = None) -> tuple[str, datetime | 
         AccessDenied: a provider was found, and has none to give.
     """
     try:
-        credentials = await AioSession(profile=profile).get_credentials()
+        session = AioSession(profile=profile)
+        credentials = await s3_credentials.find(session, patience=_PATIENCE)
         if credentials is None:
             return None
         await credentials.get_frozen_credentials()  # some are fetched only now
-    except S3_FAILURES as error:
-        raise AccessDenied(f"no credentials for the store can be had: {error}") from error
+    except (CredentialsFailed, *S3_FAILURES) as error:
+        request = Request("use", "the store", "", "")
+        raise AccessDenied(str(translate(error, request))) from error
     return str(credentials.method), getattr(credentials, "_expiry_time", None)
 
 
@@ -113,7 +118,7 @@ class S3Connection:
         """Let every failure out as one of longshore's errors."""
         try:
             yield
-        except S3_FAILURES as error:
+        except (CredentialsFailed, *S3_FAILURES) as error:
             self._note_date(getattr(error, "response", None))
             raise translate(error, request) from error
 
@@ -163,6 +168,7 @@ class S3Connection:
             s3=s3_options,
         )
         session = self._session or AioSession(profile=self._profile)
+        await s3_credentials.find(session, patience=self._read_timeout)
         client = await self._open.enter_async_context(
             session.create_client(
                 "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config

@@ -28,6 +28,7 @@ from longshore.errors import (
     StoreError,
     StoreUnavailable,
 )
+from longshore.store.s3_credentials import CredentialsFailed
 
 # A body that is cut short arrives as aiohttp's ClientPayloadError, which is no BotoCoreError;
 # ResponseParserError is none either. ValueError is how botocore reports an endpoint that is no URL,
@@ -43,15 +44,13 @@ S3_FAILURES = (
     KeyError,
 )
 
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _BAD_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
     "InvalidToken",
     "RequestExpired",
     "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
     "UnrecognizedClientException",
 }
 _WRONG_REGION = {
@@ -123,6 +122,8 @@ def translate(error: Exception, request: Request) -> LongshoreError:
     if isinstance(error, ClientError):
         return _translate_answer(error, request)
     failure = f"cannot {request.verb} {request.target}"
+    if isinstance(error, CredentialsFailed):
+        return AccessDenied(f"{failure}: {error}")
     cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
@@ -193,10 +194,10 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     failure = f"cannot {request.verb} {request.target}"
     answer = f"the store answered {_name(status, code)}"
 
-    if operation.startswith(("AssumeRole", "GetRoleCredentials", "CreateToken", "GetSessionToken")):
+    if code in _EXPIRED:
         return AccessDenied(
-            f"{failure}: no credentials could be had, {operation} answered {_name(status, code)}; "
-            "log in again or check the role"
+            f"{failure}: the credentials have expired ({_name(status, code)}); get new ones, or use"
+            " a role or a credential_process, which are refreshed"
         )
     if code in _BAD_CREDENTIALS:
         return AccessDenied(

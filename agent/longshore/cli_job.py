@@ -15,6 +15,7 @@ from longshore.config import Settings, load_settings
 from longshore.config_file import read_config_file
 from longshore.config_layers import Flags, variable
 from longshore.config_options import CONFIG
+from longshore.config_secrets import hider
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
@@ -124,7 +125,8 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     except UsageError as error:
         report.fail(error)
         if as_json:
-            world.stdout.write(_json_text(command, {}, report, error, error.exit_code))
+            text = _json_text(command, {}, report, error, error.exit_code)
+            world.stdout.write(hider(world.environment)(text))
             world.stdout.flush()
         return error.exit_code
     report = make_report(world, quiet=settings.quiet)
@@ -148,6 +150,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     text = f"{shown.text}\n" if shown.text else ""
     if settings.json:
         text = _json_text(command, shown.document, report, failure, code)
+    text = hider(world.environment)(text)
     try:
         if shown.output is not None:
             _replace_file(world.directory / shown.output, text)

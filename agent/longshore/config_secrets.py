@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from longshore.config_options import OPTIONS
+from longshore.core.foreign_words import hide
 from longshore.errors import UsageError
 
 MAX_KEY_FILE_BYTES = 64 << 10
+_SECRET_NAME = re.compile(r"(?:SECRET|TOKEN|PASSWORD|PASSWD|JWT)(?:_|$)|SECRET_ACCESS_KEY")
+_LEAST = 12  # shorter ones are words that may stand in a text for what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,17 @@ def read_secret(secret: Secret, directory: Path) -> bytes:
     if len(data) > MAX_KEY_FILE_BYTES:
         raise UsageError(f"{secret.source}: the file is larger than any key can be")
     return data
+
+
+def hider(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Make what takes the secrets of the environment out of a text, wherever they got into it."""
+    known: set[str] = set()
+    own = {option.variable for option in OPTIONS if option.kind == "secret"}
+    for name, value in environment.items():
+        if name in own or _SECRET_NAME.search(name):
+            # A key of several lines may be quoted by the line.
+            known.update(line for line in (value.strip(), *value.split()) if len(line) >= _LEAST)
+    return lambda text: hide(text, known)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

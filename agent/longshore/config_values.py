@@ -113,7 +113,7 @@ def parse_store(url: str) -> Location:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise UsageError(
-            f"{url[:200]!r} is not a store; write s3://bucket/prefix,"
+            f"{_quoted(url)} is not a store; write s3://bucket/prefix,"
             " or file:///dir for a folder (with its full path)"
         )
     if scheme.lower() == "s3":
@@ -124,6 +124,11 @@ def parse_store(url: str) -> Location:
         f"{scheme[:40]!r} is not a kind of store that longshore knows;"
         " write s3://bucket/prefix or file:///dir"
     )
+
+
+def _quoted(url: str) -> str:
+    """Quote what was given, unless a password may stand in it."""
+    return "it" if "@" in url else repr(url[:200])
 
 
 def _parse_bucket(rest: str) -> BucketLocation:
@@ -145,7 +150,7 @@ def _parse_folder(url: str) -> FolderLocation:
     # No folder's name is cut at `?` or `#`: they are written %3F and %23.
     host, slash, path = url.partition("://")[2].partition("/")
     if host not in ("", "localhost") or not slash:
-        raise UsageError(f"{url[:200]!r} does not hold a full path; write file:///dir")
+        raise UsageError(f"{_quoted(url)} does not hold a full path; write file:///dir")
     plain = unquote(path)
     if "\0" in plain:
         raise UsageError("the store's folder holds a NUL byte")

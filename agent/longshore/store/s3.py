@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from longshore.core.foreign_words import endpoint_name
 from longshore.errors import (
     AccessDenied,
     CorruptData,
@@ -28,7 +29,6 @@ from longshore.store.s3_errors import (
     Request,
     Unsupported,
     UploadGone,
-    endpoint_name,
     not_deleted,
     not_s3,
 )

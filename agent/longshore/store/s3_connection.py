@@ -18,6 +18,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
+from longshore.core.foreign_words import secrets_of
 from longshore.errors import AccessDenied
 from longshore.store import s3_credentials
 from longshore.store.encryption import Encryption, check_way
@@ -30,6 +31,7 @@ _BODY_READ_BYTES = 1024 * 1024
 # so every request also has an end: its read timeout, and the time its bytes take at this speed.
 _SLOWEST_BYTES_PER_SECOND = 16 * 1024
 _PATIENCE = timedelta(minutes=1)
+_SECRETS_KEPT = 1024  # a signature for each request, and hundreds may be on their way
 
 
 def seconds_since_boot() -> float:
@@ -85,6 +87,7 @@ class S3Connection:
         self._open = AsyncExitStack()
         self._closed = False
         self._date: tuple[datetime, float] | None = None
+        self._secrets: dict[str, None] = {}
 
     async def call(
         self, operation: str, request: Request, *, size_bytes: int = 0, **arguments: Any
@@ -120,7 +123,7 @@ class S3Connection:
             yield
         except (CredentialsFailed, *S3_FAILURES) as error:
             self._note_date(getattr(error, "response", None))
-            raise translate(error, request) from error
+            raise translate(error, request, self._secrets) from error
 
     def time(self, *, stale_after: timedelta) -> datetime | None:
         """Tell the server's time by its newest answer; `None` if there is none, or an old one."""
@@ -178,9 +181,18 @@ class S3Connection:
         # for which botocore expects a `100 Continue`. A server that never sends one would be waited
         # for without a timeout.
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("before-send.s3", self._note_secrets)
         if self._endpoint_url is not None:
             client.meta.events.register("before-call.s3", _stay_here)
         return client
+
+    def _note_secrets(self, request: Any, **_: Any) -> None:
+        """Remember what an answer must not quote into a message."""
+        for secret in secrets_of(request.headers):
+            self._secrets.pop(secret, None)
+            self._secrets[secret] = None  # the newest last
+        while len(self._secrets) > _SECRETS_KEPT:
+            del self._secrets[next(iter(self._secrets))]
 
     def _longest(self, size_bytes: int) -> float:
         pauses = self._connect_timeout + 2 * self._read_timeout

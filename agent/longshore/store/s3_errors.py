@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,6 +20,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from longshore.core.foreign_words import one_line
 from longshore.errors import (
     AccessDenied,
     CorruptData,
@@ -94,6 +95,10 @@ _NO_CREDENTIALS = (
 )
 
 
+Cleaned = Callable[[str], str]
+"""Makes one short line of foreign words, without secrets."""
+
+
 class UploadGone(StoreError):
     """There is no such multipart upload: it was aborted or completed, or never begun."""
 
@@ -117,10 +122,15 @@ class Request:
     """Whether it went with a customer's key (SSE-C)."""
 
 
-def translate(error: Exception, request: Request) -> LongshoreError:
-    """Say in longshore's words what went wrong."""
+def translate(error: Exception, request: Request, sent: Collection[str] = ()) -> LongshoreError:
+    """Say in longshore's words what went wrong.
+
+    Args:
+        sent: secrets that the request held, which no message may.
+    """
+    cleaned = partial(one_line, sent=sent)
     if isinstance(error, ClientError):
-        return _translate_answer(error, request)
+        return _translate_answer(error, request, cleaned)
     failure = f"cannot {request.verb} {request.target}"
     if isinstance(error, CredentialsFailed):
         return AccessDenied(f"{failure}: {error}")
@@ -128,7 +138,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
             f"{failure}: the certificate of {request.endpoint} is not trusted: "
-            f"{one_line(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
+            f"{cleaned(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
         )
     if isinstance(cause, ssl.SSLError) and cause.reason in {
         "WRONG_VERSION_NUMBER",
@@ -139,7 +149,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
         )
     match error:
         case boto.ProfileNotFound():
-            return AccessDenied(f"{failure}: {one_line(str(error))}; check --profile")
+            return AccessDenied(f"{failure}: {cleaned(str(error))}; check --profile")
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return AccessDenied(
                 f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -159,15 +169,15 @@ def translate(error: Exception, request: Request) -> LongshoreError:
             )
         case boto.EndpointConnectionError() | boto.ProxyConnectionError():
             return StoreUnavailable(
-                f"{failure}: no connection to {request.endpoint}: {_reason(cause)}; "
+                f"{failure}: no connection to {request.endpoint}: {_reason(cause, cleaned)}; "
                 "check the network and the endpoint"
             )
         case boto.ParamValidationError():
-            return StoreError(f"{failure}: {one_line(str(error))}; check --store")
+            return StoreError(f"{failure}: {cleaned(str(error))}; check --store")
         case ResponseParserError() | KeyError():
             return not_s3(request)
         case boto.HTTPClientError() if isinstance(cause, ValueError | TypeError):
-            return StoreError(f"{failure}: {_reason(cause)}; check the endpoint")
+            return StoreError(f"{failure}: {_reason(cause, cleaned)}; check the endpoint")
         case (
             boto.HTTPClientError()
             | boto.ConnectionError()
@@ -178,31 +188,31 @@ def translate(error: Exception, request: Request) -> LongshoreError:
             | OSError()
         ):
             return StoreUnavailable(
-                f"{failure}: the connection to {request.endpoint} broke: {_reason(cause)}; "
-                "try again"
+                f"{failure}: the connection to {request.endpoint} broke: "
+                f"{_reason(cause, cleaned)}; try again"
             )
         case _:
-            return StoreError(f"{failure}: {one_line(str(error))}; check the endpoint and --store")
+            return StoreError(f"{failure}: {cleaned(str(error))}; check the endpoint and --store")
 
 
-def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
+def _translate_answer(error: ClientError, request: Request, cleaned: Cleaned) -> LongshoreError:
     metadata = error.response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
     details = error.response.get("Error", {})
     code = str(details.get("Code") or "")
     operation = error.operation_name
     failure = f"cannot {request.verb} {request.target}"
-    answer = f"the store answered {_name(status, code)}"
+    name, message = _name(status, code, cleaned), _message(details, cleaned)
+    answer = f"the store answered {name}"
 
     if code in _EXPIRED:
         return AccessDenied(
-            f"{failure}: the credentials have expired ({_name(status, code)}); get new ones, or use"
+            f"{failure}: the credentials have expired ({name}); get new ones, or use"
             " a role or a credential_process, which are refreshed"
         )
     if code in _BAD_CREDENTIALS:
         return AccessDenied(
-            f"{failure}: the credentials have expired or are wrong ({_name(status, code)}); "
-            "get new ones"
+            f"{failure}: the credentials have expired or are wrong ({name}); get new ones"
         )
     if code == "RequestTimeTooSkewed":
         return StoreError(
@@ -212,10 +222,10 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if code in _WRONG_REGION or status in {301, 302, 307, 308}:
         region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
         advice = (
-            f"set the region to {one_line(str(region))}" if region else "set the bucket's region"
+            f"set the region to {cleaned(str(region))}" if region else "set the bucket's region"
         )
         return StoreError(
-            f"{failure}: the bucket {request.bucket} is in another region ({_name(status, code)}); "
+            f"{failure}: the bucket {request.bucket} is in another region ({name}); "
             f"{advice}, or check the endpoint"
         )
     if code == "NoSuchBucket":
@@ -223,16 +233,16 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status in {405, 501} or code in {"MissingContentMD5", "NotImplemented"}:
         return Unsupported(f"{failure}: {answer}; the server does not support this")
     if status == 507 or code in {"InsufficientCapacity", "QuotaExceeded", "XMinioStorageFull"}:
-        return StoreError(f"{failure}: {answer}{_message(details)}; prune the cache or make room")
+        return StoreError(f"{failure}: {answer}{message}; prune the cache or make room")
     if status >= 500 or status in {408, 425, 429} or code in _LATER:
         return StoreUnavailable(f"{failure}: {answer}; try again later")
     if code.startswith("KMS.") or _ABOUT_KMS.search(str(details.get("Message") or "")):
         return AccessDenied(
-            f"{failure}: {answer}{_message(details)}; check --kms-key, and that the credentials may"
+            f"{failure}: {answer}{message}; check --kms-key, and that the credentials may"
             " use it (kms:GenerateDataKey and kms:Decrypt)"
         )
     if operation in _OBJECT_READS and (advice := _other_key(status, details, request)):
-        return AccessDenied(f"{failure}: {answer}{_message(details)}; {advice}")
+        return AccessDenied(f"{failure}: {answer}{message}; {advice}")
     if status in {401, 403}:
         # Without the right to list, S3 says 403 where it means 404.
         missing = (
@@ -241,7 +251,7 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
             else ""
         )
         return AccessDenied(
-            f"{failure}: access denied ({_name(status, code)}){_message(details)}; {missing}"
+            f"{failure}: access denied ({name}){message}; {missing}"
             "check the credentials and their policy"
             + (_KEYS_BLOCKED if request.has_customer_key else "")
         )
@@ -259,7 +269,7 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
             "expired credentials or a wrong region can look like this, and so can an object that "
             "was written with a --sse-customer-key"
         )
-    return StoreError(f"{failure}: {answer}{_message(details)}; check --store and the endpoint")
+    return StoreError(f"{failure}: {answer}{message}; check --store and the endpoint")
 
 
 def _other_key(status: int, details: Any, request: Request) -> str:
@@ -315,12 +325,12 @@ def _no_bucket(failure: str, request: Request) -> StoreError:
     )
 
 
-def _name(status: int, code: str) -> str:
-    return f"{status} {one_line(code)}" if code and code != str(status) else str(status)
+def _name(status: int, code: str, cleaned: Cleaned) -> str:
+    return f"{status} {cleaned(code)}" if code and code != str(status) else str(status)
 
 
-def _message(details: Any) -> str:
-    text = one_line(str(details.get("Message") or ""))
+def _message(details: Any, cleaned: Cleaned) -> str:
+    text = cleaned(str(details.get("Message") or ""))
     return f": {text}" if text else ""
 
 
@@ -336,36 +346,7 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _reason(cause: BaseException) -> str:
+def _reason(cause: BaseException, cleaned: Cleaned) -> str:
     if isinstance(cause, OSError) and cause.strerror:
-        return one_line(cause.strerror)
-    return one_line(str(cause)) or type(cause).__name__
-
-
-_SECRETS = re.compile(
-    r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}\b"
-    r"|(?i:\b(?:x-amz-)?(?:credential|signature|security-token|access-?key-?id|secret[a-z-]*)=\S+)"
-    r"|[A-Za-z0-9/+=_-]{40,}"  # long enough for a secret key, a signature or a session token
-)
-
-
-def one_line(text: str) -> str:
-    """Make one short line of foreign words, without anything that could be a secret."""
-    line = " ".join(text.split())
-    line = re.sub(r"https?://\S+", lambda url: _without_secrets(url.group()), line)
-    line = _SECRETS.sub("…", line)
-    line = "".join(character for character in line if character.isprintable())
-    return line.rstrip(".")[:300]
-
-
-def _without_secrets(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    except ValueError:
-        return "…"
-
-
-def endpoint_name(endpoint_url: str | None) -> str:
-    """Name an endpoint for people: without a password that its URL may hold."""
-    return _without_secrets(endpoint_url) if endpoint_url else "Amazon S3"
+        return cleaned(cause.strerror)
+    return cleaned(str(cause)) or type(cause).__name__

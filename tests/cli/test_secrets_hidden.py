@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,33 @@ def test_traceback_of_a_bug_shows_no_secret(tmp_path: Path) -> None:
     for words in ("Traceback", "ClientError", "ExceptionGroup", "KeyError", 'File "<string>"'):
         assert words in done.stderr
     assert "MARKED" not in done.stderr + done.stdout
+
+
+def test_refresh_that_fails_is_one_line_in_a_process_of_its_own(tmp_path: Path) -> None:
+    # Within pytest the SDK's log, with its tracebacks, would go elsewhere.
+    process = Process(tmp_path / "process", [timedelta(minutes=1)])
+    command = tmp_path / "process" / "command"
+    once = tmp_path / "once"
+    text = command.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n[ ! -f {once} ] || exit 7\n")
+    command.write_text(f"{text}touch {once}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "longshore", "list", "--project", "shop", "--scope", "main"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": SOURCE,
+            "AWS_CONFIG_FILE": str(process.config),
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "LONGSHORE_STORE": "s3://bucket/cache",
+            "LONGSHORE_ENDPOINT_URL": "http://127.0.0.1:1",
+        },
+        timeout=60,
+    )
+
+    assert done.returncode == 6
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "no credentials could be had from custom-process" in line

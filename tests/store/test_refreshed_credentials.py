@@ -305,3 +305,24 @@ async def test_provider_that_hangs_is_not_waited_for_without_an_end(
         async with open_store(s3.endpoint_url, patience=timedelta(seconds=0.2)) as store:
             with pytest.raises(AccessDenied, match=r"web-identity \(no answer in time\)"):
                 await store.put("a", b"x")
+
+
+async def test_instance_that_says_nothing_for_a_while_does_not_matter(
+    s3: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The SDK takes this for an answer without credentials, and would throw away those that it has.
+    session = AioSession()
+    async with Provider([HOUR]) as provider:
+        point_to("instance", provider, monkeypatch, tmp_path)
+        async with open_store(s3.endpoint_url, session) as store:
+            await store.put("a", b"x")
+            credentials: Any = await session.get_credentials()
+            now = credentials._time_fetcher
+            provider.failure = http_answer(500)
+            credentials._time_fetcher = lambda: now() + 48 * MINUTE
+            await store.put("a", b"x")
+            credentials._time_fetcher = lambda: now() + 55 * MINUTE
+            with pytest.raises(AccessDenied, match="from iam-role"):
+                await store.put("a", b"x")
+
+    assert len(s3.requests) == 2

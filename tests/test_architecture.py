@@ -41,6 +41,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "requests": ("engine/docker.py",),
     "pyfastcdc": ("core/chunking.py",),
     "zstandard": ("core/codec.py",),
+    "cryptography": ("core/signing.py",),
     "yaml": ("core/yaml*.py",),
     "typer": ("cli*.py",),
     "rich": ("cli*.py", "output*.py", "progress*.py"),

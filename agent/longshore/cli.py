@@ -16,7 +16,7 @@ from longshore import __version__
 if TYPE_CHECKING:
     from longshore.surroundings import World
 
-USAGE = 2
+BUG, USAGE = 1, 2
 SIGINT, SIGPIPE = 2, 13
 
 
@@ -37,11 +37,27 @@ def main() -> NoReturn:
         code = 128 + SIGPIPE
     except KeyboardInterrupt:
         code = 128 + SIGINT
+    except Exception as bug:
+        sys.stderr.write(_traceback(bug))
+        code = BUG
     if code:
         # A thread may hang in a dead engine or a dead file system: Python would wait for it.
         sys.stderr.flush()
         os._exit(code)
     sys.exit()
+
+
+def _traceback(bug: Exception) -> str:
+    """Write a traceback as Python does, less what servers or libraries quoted of secrets."""
+    import traceback
+
+    from longshore.config_secrets import hider
+    from longshore.core.foreign_words import hide_what_looks_secret
+
+    hide = hider(os.environ)
+    lines = hide("".join(traceback.format_exception(bug))).splitlines(keepends=True)
+    # Names of files are long words, too.
+    return "".join(x if 'File "' in x else hide_what_looks_secret(x) for x in lines)
 
 
 def run(arguments: Sequence[str], world: World) -> int:

@@ -182,6 +182,19 @@ def cat(ctx: typer.Context, flags: Flags, service: Service) -> int:
 
 
 @app.command()
+@with_options("keygen")
+def keygen(ctx: typer.Context, flags: Flags) -> int:
+    """Make the keys that stored images are signed with."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_keys import keygen
+
+        return await keygen(job)
+
+    return execute(ctx.obj, flags, "keygen", work)
+
+
+@app.command()
 @with_options("doctor")
 def doctor(ctx: typer.Context, flags: Flags) -> int:
     """Check all that a build needs; say what to do."""

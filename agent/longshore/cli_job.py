@@ -15,9 +15,11 @@ from longshore.config import Settings, load_settings
 from longshore.config_file import ConfigFile, read_config_file
 from longshore.config_layers import Flags, variable
 from longshore.config_options import CONFIG
+from longshore.config_secrets import hider
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
+from longshore.signing_keys import Keys, read_keys
 from longshore.store.metrics import StoreMetrics
 from longshore.surroundings import Project, World, survey
 
@@ -56,6 +58,7 @@ class Job:
     _project: Project | None = None
     _store: Store | None = None
     _engine: Engine | None = None
+    _keys: Keys | None = None
 
     @property
     def project(self) -> Project:
@@ -82,6 +85,13 @@ class Job:
             self.open.push_async_callback(self._engine.close)
         return self._engine
 
+    @property
+    def keys(self) -> Keys:
+        """What entries are signed with, and whose signatures count."""
+        if self._keys is None:
+            self._keys = read_keys(self.settings, self.world.directory)
+        return self._keys
+
     def reading(self, *, any_scope: bool = False) -> Reading:
         """Say which part of the store this build reads.
 
@@ -91,7 +101,7 @@ class Job:
         from longshore.ops.reachable import Reading
 
         scopes = self.project.scopes if any_scope else self.project.require_scopes()
-        return Reading(self.store, self.project.name, scopes)
+        return Reading(self.store, self.project.name, scopes, trusted=self.keys.trusted)
 
     @property
     def full_ids(self) -> bool:
@@ -119,7 +129,8 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     except UsageError as error:
         report.fail(error)
         if as_json:
-            world.stdout.write(_json_text(command, {}, report, error, error.exit_code))
+            text = _json_text(command, {}, report, error, error.exit_code)
+            world.stdout.write(hider(world.environment)(text))
             world.stdout.flush()
         return error.exit_code
     report = make_report(world, quiet=settings.quiet)
@@ -143,6 +154,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     text = f"{shown.text}\n" if shown.text else ""
     if settings.json:
         text = _json_text(command, shown.document, report, failure, code)
+    text = hider(world.environment)(text)
     try:
         if shown.output is not None:
             _replace_file(world.directory / shown.output, text)

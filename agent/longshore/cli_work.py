@@ -29,7 +29,7 @@ async def export(job: Job, names: list[str]) -> Shown:
     services = _select(job, names)
     defaults = job.project.defaults
     source = Source(defaults.revision, defaults.branch, defaults.job_url)
-    settings = wiring.export_settings(job.settings, source)
+    settings = wiring.export_settings(job.settings, source, job.keys)
     reading = job.reading()
     result = await export_services(job.engine, reading, services, settings, job.report)
     text = output.export_text(result, scope=reading.scopes[0], full=job.full_ids)
@@ -170,6 +170,9 @@ async def config(job: Job) -> Shown:
         "fallback": list(fallback),
         "services": project.services_file,
         "image": images,
+        "sse-customer-key": str(settings.sse_customer_key) if settings.sse_customer_key else None,
+        "signing-key": str(settings.signing_key) if settings.signing_key else None,
+        "trusted-key": list(settings.trusted_key),
         "memory": exact_size(settings.memory_bytes),
         "timeout": exact(settings.timeout),
         "duration": exact(settings.duration),

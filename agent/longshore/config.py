@@ -20,17 +20,23 @@ from longshore.config_options import (
     Format,
     Print,
     Provider,
+    Sse,
 )
+from longshore.config_secrets import Secret
 from longshore.config_values import (
     Location,
     check_endpoint,
+    check_kms_key,
     check_region,
+    is_customer_key,
+    is_pem,
     parse_duration,
     parse_size,
     parse_store,
+    public_key_or_file,
 )
 from longshore.core.keys import segment
-from longshore.core.policy import check_duration, check_kms_key, check_role, check_session_name
+from longshore.core.policy import check_duration, check_role, check_session_name
 from longshore.core.roles import check_principal
 from longshore.errors import UsageError
 
@@ -42,6 +48,7 @@ MIN_MEMORY_BYTES = 208 * MIB
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
 SESSION_DURATION = timedelta(hours=1)  # what any role allows, and as much as a chained one can
+KEY_FILE = "longshore-signing.pem"  # of keygen, without --output
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
 READ_TIMEOUT = timedelta(seconds=60)
@@ -75,6 +82,9 @@ class Settings:
     store: Location | None
     store_url: str | None
     endpoint_url: str | None
+    sse: Sse | None
+    kms_key: str | None
+    sse_customer_key: Secret | None
     project: str | None
     scope: str | None
     fallback: tuple[str, ...] | None
@@ -82,6 +92,8 @@ class Settings:
     image: tuple[str, ...]
     level: int
     parents: bool
+    signing_key: Secret | None
+    trusted_key: tuple[str, ...]
     memory_bytes: int
     concurrency: int
     timeout: timedelta
@@ -96,7 +108,6 @@ class Settings:
     duration: timedelta
     role_arn: str | None
     session_name: str | None
-    kms_key: str | None
     sts_endpoint_url: str | None
     print_policy: bool
     region: str | None
@@ -169,6 +180,9 @@ def load_settings(
         store=layers.parsed("store", parse_store),
         store_url=store_url,
         endpoint_url=layers.parsed("endpoint-url", check_endpoint),
+        sse=layers.parsed("sse", _sse),
+        kms_key=layers.parsed("kms-key", check_kms_key),
+        sse_customer_key=layers.secret("sse-customer-key", is_customer_key),
         project=layers.parsed("project", _name),
         scope=layers.parsed("scope", _name),
         fallback=layers.each_parsed("fallback", _name),
@@ -176,6 +190,8 @@ def load_settings(
         image=layers.texts("image") or (),
         level=layers.number("level", LEVELS) or LEVEL,
         parents=layers.switch("parents"),
+        signing_key=layers.secret("signing-key", is_pem),
+        trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,
@@ -190,7 +206,6 @@ def load_settings(
         duration=layers.parsed("duration", _duration) or SESSION_DURATION,
         role_arn=layers.parsed("role-arn", check_role),
         session_name=layers.parsed("session-name", check_session_name),
-        kms_key=layers.parsed("kms-key", check_kms_key),
         sts_endpoint_url=layers.parsed("sts-endpoint-url", check_endpoint),
         print_policy=layers.switch("print-policy"),
         region=layers.parsed("region", check_region),
@@ -235,6 +250,15 @@ def _provider(text: str) -> Provider:
         known = ", ".join(get_args(Provider))
         raise UsageError(f"{text[:80]!r} is no provider of roles; known are {known}")
     return cast(Provider, text)
+
+
+def _sse(text: str) -> Sse:
+    for known in get_args(Sse):
+        if text == known:
+            return cast(Sse, known)
+    raise UsageError(
+        f"{text[:80]!r} is no kind of encryption; known are {', '.join(get_args(Sse))}"
+    )
 
 
 def _memory(text: str) -> int:

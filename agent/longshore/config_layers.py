@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from longshore.config_secrets import Secret, parse_secret
 from longshore.config_values import parse_boolean
 from longshore.errors import UsageError
 
@@ -83,6 +84,15 @@ class Layers:
     def each_parsed(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...] | None:
         texts = self.texts(name)
         return None if texts is None else tuple(self._read(name, parse, text) for text in texts)
+
+    def secret(self, name: str, is_text: Callable[[str], bool]) -> Secret | None:
+        found = self._find(name)
+        if found is None:
+            return None
+        value, source = found
+        if not isinstance(value, str):
+            raise UsageError(f"{source}: expected the name of a file")
+        return parse_secret(value, source, self._options[name].variable, is_text)
 
     def number(self, name: str, allowed: range) -> int | None:
         found = self._find(name)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 LEVEL = 3
 CONCURRENCY = 8
 
-Kind = Literal["text", "list", "switch"]
+Kind = Literal["text", "list", "switch", "secret"]
 Format = Literal["flags", "compose", "bake", "json", "env", "process", "github"]
 FORMATS: dict[str, tuple[Format, ...]] = {
     "cache-from": ("flags", "compose", "bake", "json"),
@@ -18,11 +18,13 @@ FORMATS: dict[str, tuple[Format, ...]] = {
 """What a command that has formats can write; the first is what it writes if nobody says."""
 Print = Literal["roles", "terraform", "commands"]
 Provider = Literal["aws", "ceph"]
+Sse = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 _BUILD = ("build",)
 _SETUP = ("setup",)
 _EXPORTS = ("export", *_BUILD)
 _CREDENTIALS = ("credentials",)
+_READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,18 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("store", "Where the cache is: s3://bucket/prefix or file:///dir.", "URL"),
     Option("endpoint-url", "The S3 server, if it is not AWS: https://s3.example.com.", "URL"),
+    Option("sse", f"Have S3 encrypt: {', '.join(get_args(Sse))}.", "KIND"),
+    Option(
+        "kms-key",
+        "Have S3 encrypt with this KMS key: an ARN, or an id or alias.",
+        "KEY",
+    ),
+    Option(
+        "sse-customer-key",
+        "Have S3 encrypt with the key in this file: 32 bytes, plain or base64.",
+        "FILE",
+        "secret",
+    ),
     Option("project", "The project in the store (default: the Compose project name).", "NAME"),
     Option(
         "scope",
@@ -93,6 +107,20 @@ OPTIONS: tuple[Option, ...] = (
         kind="switch",
         only=_EXPORTS,
         on=True,
+    ),
+    Option(
+        "signing-key",
+        "Sign what is stored with the private key in this file.",
+        "FILE",
+        "secret",
+        only=_EXPORTS,
+    ),
+    Option(
+        "trusted-key",
+        "Use only what this key signed: a public key, or its file; repeatable.",
+        "KEY",
+        "list",
+        only=_READERS,
     ),
     Option("memory", "Memory to stay within (default: 256MiB).", "SIZE"),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
@@ -121,7 +149,12 @@ OPTIONS: tuple[Option, ...] = (
         "FORMAT",
         only=tuple(FORMATS),
     ),
-    Option("output", "Write to this file, not to standard output.", "FILE", only=("cache-from",)),
+    Option(
+        "output",
+        "Write to this file, not to standard output; of keygen: the private key's file.",
+        "FILE",
+        only=("cache-from", "keygen"),
+    ),
     Option("read-only", "Grant no right to write.", kind="switch", only=_CREDENTIALS),
     Option(
         "duration", "How long it lasts, 15m to 12h (default: 1h).", "DURATION", only=_CREDENTIALS
@@ -146,7 +179,6 @@ OPTIONS: tuple[Option, ...] = (
         only=_CREDENTIALS,
     ),
     Option("region", "Where the bucket is created (default: AWS_REGION).", "NAME", only=_SETUP),
-    Option("kms-key", "The KMS key that encrypts objects.", "ARN", only=(*_CREDENTIALS, *_SETUP)),
     Option("dry-run", "Say what would be done, and do nothing.", kind="switch", only=_SETUP),
     Option("yes", "Do not ask before anything is changed.", kind="switch", only=_SETUP),
     Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,6 +40,7 @@ _SIZE_UNITS = {
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 MAX_DURATION = timedelta(days=7)
+CUSTOMER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def parse_store(url: str) -> Location:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise UsageError(
-            f"{url[:200]!r} is not a store; write s3://bucket/prefix,"
+            f"{_quoted(url)} is not a store; write s3://bucket/prefix,"
             " or file:///dir for a folder (with its full path)"
         )
     if scheme.lower() == "s3":
@@ -124,6 +126,11 @@ def parse_store(url: str) -> Location:
         f"{scheme[:40]!r} is not a kind of store that longshore knows;"
         " write s3://bucket/prefix or file:///dir"
     )
+
+
+def _quoted(url: str) -> str:
+    """Quote what was given, unless a password may stand in it."""
+    return "it" if "@" in url else repr(url[:200])
 
 
 def _parse_bucket(rest: str) -> BucketLocation:
@@ -145,7 +152,7 @@ def _parse_folder(url: str) -> FolderLocation:
     # No folder's name is cut at `?` or `#`: they are written %3F and %23.
     host, slash, path = url.partition("://")[2].partition("/")
     if host not in ("", "localhost") or not slash:
-        raise UsageError(f"{url[:200]!r} does not hold a full path; write file:///dir")
+        raise UsageError(f"{_quoted(url)} does not hold a full path; write file:///dir")
     plain = unquote(path)
     if "\0" in plain:
         raise UsageError("the store's folder holds a NUL byte")
@@ -180,3 +187,46 @@ def check_region(name: str) -> str:
     if not _REGION.fullmatch(name):
         raise UsageError(f"{name[:80]!r} is not a region; write it like eu-west-1")
     return name
+
+
+def check_kms_key(text: str) -> str:
+    """Accept the name of a KMS key, whose form is the server's business.
+
+    Raises:
+        UsageError: no header can hold it.
+    """
+    if not re.fullmatch(r"[!-~]{1,2048}", text):
+        raise UsageError("it is no name of a KMS key; give its ARN, its id, or alias/…")
+    return text
+
+
+def customer_key(data: bytes) -> bytes | None:
+    """Read a key of 32 bytes, as they are or in base64; `None` if it is none."""
+    if len(data) == CUSTOMER_KEY_BYTES:
+        return data
+    try:
+        key = base64.b64decode(data.strip(), validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == CUSTOMER_KEY_BYTES else None
+
+
+def is_customer_key(text: str) -> bool:
+    """Tell the text of a key from the name of its file."""
+    return len(text) > CUSTOMER_KEY_BYTES and customer_key(text.encode()) is not None
+
+
+def is_pem(text: str) -> bool:
+    """Tell the text of a key from the name of its file."""
+    return text.lstrip().startswith("-----BEGIN")
+
+
+def public_key_or_file(text: str) -> str:
+    """Accept a public key in short form, or the name of its file.
+
+    Raises:
+        UsageError: it is the text of a file.
+    """
+    if not text.strip() or "-----" in text or "PRIVATE KEY" in text:
+        raise UsageError("it is no public key: write it like ed25519:…, or name its file")
+    return text

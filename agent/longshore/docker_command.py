@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from longshore.config import DOCKER_GRACE, DOCKER_TIMEOUT
+from longshore.config_secrets import without_secrets
 from longshore.core.builder import DOCKER_DRIVER, Client
 from longshore.errors import UsageError
 
@@ -28,7 +29,8 @@ class DockerCommand:
     """The `docker` command of a world, which need not be there."""
 
     def __init__(self, world: World, *, timeout: timedelta = DOCKER_TIMEOUT) -> None:
-        self._environment = world.environment
+        # What is built comes from the branch, and a Compose file may hand any variable to it.
+        self._environment = without_secrets(world.environment)
         self._directory = world.directory
         self._timeout = timeout
         self._path = shutil.which("docker", path=world.environment.get("PATH"))
@@ -116,7 +118,7 @@ class DockerCommand:
             done = subprocess.run(  # noqa: S603 - arguments are this module's own
                 [self._path, *arguments],
                 cwd=self._directory,
-                env=dict(self._environment),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,

@@ -3,7 +3,8 @@
     LongshoreError                  exit
     ├── UsageError                     2   wrong usage, configuration or services file
     ├── NotCached                      3   there is no usable entry: a normal miss
-    │   └── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
+    │   ├── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
+    │   └── NotTrusted                 3   no trusted key signed it
     ├── NotBuilt                       3   a named service or image does not exist
     ├── CorruptData                    4   stored bytes do not match their digest or format
     │   └── ObjectMissing              4   an object that is needed is not in the store
@@ -42,6 +43,10 @@ class NotCached(LongshoreError):
 
 class UnsupportedFormat(NotCached):
     """A document was written by a newer longshore, and must be kept."""
+
+
+class NotTrusted(NotCached):
+    """No trusted key signed an entry, so it does not count."""
 
 
 class NotBuilt(LongshoreError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TextIO
 
+from longshore.config_secrets import hider
 from longshore.errors import LongshoreError, NotCached
 from longshore.ops.report import Report
 from longshore.surroundings import World
@@ -32,6 +33,7 @@ class LineReport(Report):
     """Say each step in a line; long ones again when they end, and once a minute meanwhile.
 
     Args:
+        hide: takes secrets out of a text.
         clock: a clock of seconds that never goes back.
     """
 
@@ -41,12 +43,14 @@ class LineReport(Report):
         *,
         quiet: bool,
         colour: bool,
+        hide: Callable[[str], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.warnings: list[Warned] = []
         self._stream = stream
         self._quiet = quiet
         self._colour = colour
+        self._hide = hide
         self._clock = clock
         self._what = ""
         self._total: int | None = None
@@ -63,7 +67,7 @@ class LineReport(Report):
     def line(self, text: str) -> None:
         """Say what has been done or found."""
         if not self._quiet:
-            self._write(clean(text))
+            self._write(clean(self._hide(text)))
 
     def warn(self, error: LongshoreError, text: str | None = None) -> None:
         """Say what went wrong, and keep it; a plain miss is no reason for a warning."""
@@ -81,7 +85,7 @@ class LineReport(Report):
     def say(self, word: str, text: str, colour: str = _YELLOW) -> None:
         """Say something that is never held back."""
         prefix = f"{colour}{word}:{_PLAIN}" if self._colour else f"{word}:"
-        self._write(f"{prefix} {clean(text)}")
+        self._write(f"{prefix} {clean(self._hide(text))}")
 
     def begin(self, what: str, total_bytes: int | None) -> None:
         """Begin a long step."""
@@ -123,8 +127,10 @@ class LineReport(Report):
 class BarReport(LineReport):
     """Show long steps as a bar with bytes, rate and time left; lines stand above it."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool, colour: bool) -> None:
-        super().__init__(stream, quiet=quiet, colour=colour)
+    def __init__(
+        self, stream: TextIO, *, quiet: bool, colour: bool, hide: Callable[[str], str] = str
+    ) -> None:
+        super().__init__(stream, quiet=quiet, colour=colour, hide=hide)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -173,9 +179,10 @@ def make_report(world: World, *, quiet: bool) -> LineReport:
     terminal = world.stderr.isatty() and not dumb
     # https://no-color.org: set and not empty
     colour = terminal and not world.environment.get("NO_COLOR")
+    hide = hider(world.environment)
     if terminal and not world.environment.get("CI"):
-        return BarReport(world.stderr, quiet=quiet, colour=colour)
-    return LineReport(world.stderr, quiet=quiet, colour=colour)
+        return BarReport(world.stderr, quiet=quiet, colour=colour, hide=hide)
+    return LineReport(world.stderr, quiet=quiet, colour=colour, hide=hide)
 
 
 def _make_bar(stream: TextIO, *, colour: bool) -> Progress:

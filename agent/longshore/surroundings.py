@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from longshore.config import GIT_TIMEOUT, Settings
+from longshore.config_secrets import without_secrets
 from longshore.errors import NotBuilt, UsageError
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _read_services(settings: Settings, world: World) -> ServicesFile | None:
     if name is None:
         return None
     path = world.directory / name
-    environment = dict(world.environment)
+    environment = without_secrets(world.environment)
     if path.name not in CODESHIP_NAMES:  # only Compose reads `.env`
         environment = {**read_dotenv(path.parent, world), **environment}
     folder = path.absolute().parent
@@ -229,7 +230,7 @@ def read_dotenv(folder: Path, world: World) -> dict[str, str]:
         text = _read(path, str(path)).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: it is not UTF-8") from error
-    return parse_dotenv(text, world.environment, path=str(path))
+    return parse_dotenv(text, without_secrets(world.environment), path=str(path))
 
 
 def _project_name(file: ServicesFile | None, world: World) -> str:
@@ -261,7 +262,7 @@ def _ask_git(world: World) -> GitFacts:
 
 def _git(world: World, *arguments: str) -> str | None:
     environment = {
-        **world.environment,
+        **without_secrets(world.environment),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "LC_ALL": "C.UTF-8",

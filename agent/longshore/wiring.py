@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 from longshore import __version__, config
 from longshore.config import Settings
-from longshore.config_values import BucketLocation, FolderLocation
+from longshore.config_secrets import read_secret
+from longshore.config_values import BucketLocation, FolderLocation, customer_key
 from longshore.errors import UsageError
+from longshore.signing_keys import Keys
 from longshore.surroundings import World
 
 _M_ARENA_MAX = -8  # glibc, malloc.h
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from longshore.ops.report import Report
     from longshore.store.aws_bucket import AwsBucket
     from longshore.store.contract import Store
+    from longshore.store.encryption import Encryption
     from longshore.store.metrics import StoreMetrics
     from longshore.store.retry import Retry
 
@@ -111,12 +114,20 @@ def _bare_store(settings: Settings) -> Store:
             "no store is set; name one with --store s3://bucket/prefix, with LONGSHORE_STORE,"
             " or with `store = …` in longshore.toml"
         )
+    encryption = _encryption(settings)
     if isinstance(settings.store, FolderLocation):
+        if encryption is not None:
+            raise UsageError(
+                "--sse, --kms-key and --sse-customer-key are for S3; a folder is not encrypted"
+            )
         from longshore.store.directory import DirectoryStore
 
         return DirectoryStore(settings.store.path)
+    from longshore.store.encryption import NO_ENCRYPTION, check_way
     from longshore.store.s3 import S3Store
 
+    if encryption is not None:
+        check_way(encryption, settings.endpoint_url)
     return S3Store(
         bucket=settings.store.bucket,
         prefix=settings.store.prefix,
@@ -124,6 +135,7 @@ def _bare_store(settings: Settings) -> Store:
         concurrency=settings.concurrency,
         connect_timeout=config.CONNECT_TIMEOUT,
         read_timeout=config.READ_TIMEOUT,
+        encryption=encryption or NO_ENCRYPTION,
     )
 
 
@@ -138,6 +150,29 @@ def open_bucket(settings: Settings, name: str) -> AbstractContextManager[AwsBuck
         connect_timeout=config.CONNECT_TIMEOUT,
         read_timeout=config.READ_TIMEOUT,
     )
+
+
+def _encryption(settings: Settings) -> Encryption | None:
+    """Say how S3 shall encrypt; `None` if nobody asked for anything.
+
+    Raises:
+        UsageError: what was asked for contradicts itself, or the customer's key cannot be read.
+    """
+    from longshore.store.encryption import Encryption
+
+    secret, kms_key, algorithm = settings.sse_customer_key, settings.kms_key, settings.sse
+    if secret is None and kms_key is None and algorithm is None:
+        return None
+    if secret is not None:
+        if kms_key is not None or algorithm is not None:
+            raise UsageError("--sse-customer-key goes with neither --sse nor --kms-key")
+        key = customer_key(read_secret(secret, Path()))
+        if key is None:
+            raise UsageError(f"{secret.source}: the key is not 32 bytes, plain or in base64")
+        return Encryption(customer_key=key)
+    if kms_key is not None and algorithm == "AES256":
+        raise UsageError("--kms-key goes with --sse aws:kms or aws:kms:dsse, not with AES256")
+    return Encryption(algorithm or "aws:kms", kms_key)
 
 
 def open_engine() -> Engine:
@@ -168,7 +203,7 @@ def open_sts(settings: Settings, region: str | None) -> AssumeRole:
     )
 
 
-def export_settings(settings: Settings, source: Source) -> ExportSettings:
+def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSettings:
     """Say how an export runs."""
     from longshore.ops.packing import PART_BYTES
     from longshore.ops.publishing import ExportSettings
@@ -182,6 +217,7 @@ def export_settings(settings: Settings, source: Source) -> ExportSettings:
         source=source,
         random=os.urandom,
         clock=time.monotonic,
+        sign=keys.signing.sign if keys.signing else None,
     )
 
 

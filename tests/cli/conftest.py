@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.support.fake_docker import FakeDocker
 from tests.support.fake_engine import FakeEngine
+from tests.support.seaweedfs import ADMIN, SeaweedFS
 
 from longshore.cli import run
 from longshore.config import Settings
@@ -26,6 +27,7 @@ from longshore.store.metrics import StoreMetrics
 from longshore.surroundings import World
 from longshore.wiring import open_store
 
+Patch = pytest.MonkeyPatch
 COMPOSE = """
 name: shop
 services:
@@ -190,6 +192,18 @@ def exported(built: Shell) -> Shell:
     """The same, exported; the engine is a new machine's, without images."""
     assert built("export") == 0
     built.engine = FakeEngine()
+    return built
+
+
+@pytest.fixture
+def on_s3(built: Shell, seaweedfs: SeaweedFS, s3_bucket: str, monkeypatch: Patch) -> Shell:
+    """The same, with a store on a real S3 server, which the process's variables give access to."""
+    # aiobotocore reads these where the process has them, whatever the world of a run says.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ADMIN.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    built.environment["LONGSHORE_STORE"] = f"s3://{s3_bucket}/cache"
+    built.environment["LONGSHORE_ENDPOINT_URL"] = seaweedfs.endpoint_url
     return built
 
 

@@ -236,6 +236,7 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "provider": "ceph",
         "broker-arn": "arn:aws:iam::123456789012:role/broker",
         "prune-arn": "arn:aws:iam::123456789012:role/cron",
+        "sse": "aws:kms",
     }
     for option in OPTIONS:
         other = not option.on

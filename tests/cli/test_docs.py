@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
-    *("credentials", "list", "show", "diff", "cat", "doctor", "setup", "config"),
+    *("credentials", "list", "show", "diff", "cat", "keygen", "doctor", "setup", "config"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 GRANT = (
@@ -135,7 +135,7 @@ def test_example_has_the_fields_of_real_output_and_all_are_explained(
         built.engine = FakeEngine()
     if command == "diff":
         built.engine.build([*STEPS, ("COPY . .", {"app.js": b"new"})], "shop/web:1")
-    names = [] if command in ("credentials", "list", "doctor", "config") else ["web"]
+    names = [] if command in ("list", "keygen", "doctor", "config") else ["web"]
     if command == "credentials":
         names = GRANT.split()
     real = built.json(command, *names)

@@ -12,7 +12,10 @@ import pytest
 
 import longshore
 
-HEAVY = {"aiobotocore", "aiohttp", "blake3", "boto3", "botocore", "docker", "pyfastcdc", "requests"}
+HEAVY = {
+    *("aiobotocore", "aiohttp", "blake3", "boto3", "botocore", "cryptography", "docker"),
+    *("pyfastcdc", "requests"),
+}
 SOURCE = str(Path(longshore.__file__).parents[1])
 
 
@@ -73,6 +76,7 @@ def test_list_of_a_folder_imports_neither_s3_nor_docker(tmp_path: Path) -> None:
     )
 
     assert not modules & {"aiobotocore", "botocore", "aiohttp", "docker", "requests", "rich"}
+    assert "cryptography" not in modules  # there are no keys
 
 
 def test_printing_a_policy_imports_no_client(tmp_path: Path) -> None:

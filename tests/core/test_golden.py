@@ -19,13 +19,16 @@ from longshore.core.entry import Entry, decode_entry
 from longshore.core.envelope import Signature, unseal
 from longshore.core.keys import Ref, entry_key, parse_entry_key
 from longshore.core.recipe import Recipe, decode_recipe
+from longshore.core.signing import PublicKey, TrustedKeys
 from longshore.core.tarsplit import TarJoiner
+from longshore.errors import NotTrusted
 
 FILES = (
     "entry",
     "entry-flushed",
     "entry-future",
     "entry-signed",
+    "entry-signed-ed25519",
     "pack",
     "recipe-raw",
     "recipe-tar",
@@ -141,7 +144,7 @@ def test_the_pack_holds_several_chunks_of_contents() -> None:
     assert len(read_recipe("recipe-tar", made.tar_layer()).streams[1]) > 1
 
 
-@pytest.mark.parametrize("name", ["entry", "entry-signed", "entry-future"])
+@pytest.mark.parametrize("name", ["entry", "entry-signed", "entry-signed-ed25519", "entry-future"])
 def test_an_entry_says_what_it_said(name: str) -> None:
     assert read_entry(name) == made.entry()
 
@@ -168,3 +171,16 @@ def test_the_signature_of_an_entry_is_read_and_is_over_the_same_payload() -> Non
 
     assert signed.signatures == (Signature("ci", "ed25519", "bm90IGNoZWNrZWQ="),)
     assert replace(signed, signatures=()) == unseal(golden("entry"))
+
+
+def test_the_signature_that_was_made_then_is_accepted_by_its_key_and_no_other() -> None:
+    key = PublicKey("ed25519:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=")
+    other = PublicKey("ed25519:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+
+    assert TrustedKeys([other, key]).open(golden("entry-signed-ed25519")) == (
+        unseal(golden("entry")).payload
+    )
+    with pytest.raises(NotTrusted):
+        TrustedKeys([other]).open(golden("entry-signed-ed25519"))
+    with pytest.raises(NotTrusted):
+        TrustedKeys([key]).open(golden("entry-signed"))

@@ -34,6 +34,7 @@ from longshore.core.envelope import Envelope, Signature, seal
 from longshore.core.images import CONFIG, LAYER
 from longshore.core.keys import Ref
 from longshore.core.recipe import Chunk, Recipe, encode_recipe
+from longshore.core.signing import SigningKey
 
 FOLDER: Final = Path(__file__).parent / "format1"
 PROJECT: Final = "my app"
@@ -41,6 +42,7 @@ SCOPE: Final = "feature/x"
 ENTRY_ID: Final = "019424f8-632e-7001-8203-000000000001"
 FLUSHED_ID: Final = "019424f8-632f-7001-8203-000000000002"
 PACK: Final = Ref(SCOPE, "019424f8-6300-7001-8203-000000000003")
+SIGNING_KEY: Final = SigningKey.from_random(bytes(range(32)))
 RECIPE_ID: Final = "019424f8-6301-7001-8203-000000000004"
 
 
@@ -166,6 +168,15 @@ def objects() -> dict[str, bytes]:
         "entry": seal(Envelope(encode_entry(entry()))),
         "entry-signed": seal(
             Envelope(encode_entry(entry()), (Signature("ci", "ed25519", "bm90IGNoZWNrZWQ="),))
+        ),
+        "entry-signed-ed25519": seal(
+            Envelope(
+                encode_entry(entry()),
+                (
+                    Signature("ci", "ed25519", "bm90IGNoZWNrZWQ="),
+                    SIGNING_KEY.sign(encode_entry(entry())),
+                ),
+            )
         ),
         "entry-future": seal(Envelope(with_future_fields(encode_entry(entry())))),
         "entry-flushed": seal(Envelope(encode_entry(flushed()))),

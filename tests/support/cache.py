@@ -11,6 +11,7 @@ from longshore.core.builder import Client
 from longshore.core.entry import Source
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
+from longshore.core.signing import PublicKey, SigningKey, TrustedKeys
 from longshore.engine.contract import Engine
 from longshore.engine.docker import DockerEngine
 from longshore.errors import LongshoreError
@@ -43,9 +44,10 @@ def service(name: str, *images: str) -> Service:
     return Service(name=name, images=tuple(ImageReference.parse(image) for image in images))
 
 
-def reading(store: Store, *scopes: str) -> Reading:
+def reading(store: Store, *scopes: str, trusted: Sequence[PublicKey] = ()) -> Reading:
     """Read a project's scopes, `main` unless others are named."""
-    return Reading(store, PROJECT, scopes or ("main",))
+    keys = TrustedKeys(trusted) if trusted else None
+    return Reading(store, PROJECT, scopes or ("main",), trusted=keys)
 
 
 async def export(
@@ -57,6 +59,8 @@ async def export(
     notes: Report | None = None,
     level: int = 1,
     parents: bool = True,
+    signing: SigningKey | None = None,
+    trusted: Sequence[PublicKey] = (),
 ) -> ExportResult:
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
@@ -68,12 +72,12 @@ async def export(
         source=Source(),
         random=os.urandom,
         clock=time.monotonic,
+        sign=signing.sign if signing else None,
     )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
+    where = reading(store, *scopes, trusted=trusted)
     try:
-        return await export_services(
-            found, reading(store, *scopes), services, settings, notes or Notes()
-        )
+        return await export_services(found, where, services, settings, notes or Notes())
     finally:
         if isinstance(engine, str):
             await found.close()
@@ -87,6 +91,7 @@ async def import_(
     scopes: Sequence[str] = ("main",),
     notes: Report | None = None,
     window_bytes: int = 32 << 20,
+    trusted: Sequence[PublicKey] = (),
 ) -> ImportResult:
     """Import into an engine, or into the one at an address."""
     settings = ImportSettings(
@@ -95,10 +100,9 @@ async def import_(
         client=lambda: Client("docker", asked="classic"),
     )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
+    where = reading(store, *scopes, trusted=trusted)
     try:
-        return await import_services(
-            found, reading(store, *scopes), services, settings, notes or Notes()
-        )
+        return await import_services(found, where, services, settings, notes or Notes())
     finally:
         if isinstance(engine, str):
             await found.close()

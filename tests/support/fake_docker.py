@@ -24,7 +24,7 @@ if arguments[:2] == ["compose", "version"]:
 files = [v for f, v in zip(arguments, arguments[1:]) if f == "-f"]
 overrides = {{f: pathlib.Path(f).read_text() for f in files if f.endswith(".cache.yaml")}}
 call = {{"arguments": arguments, "overrides": overrides, "cwd": os.getcwd(),
-        "buildkit": os.environ.get("DOCKER_BUILDKIT")}}
+        "buildkit": os.environ.get("DOCKER_BUILDKIT"), "environment": dict(os.environ)}}
 with (here / "calls").open("a") as calls:
     calls.write(json.dumps(call) + "\\n")
 print("the build's own output", flush=True)
@@ -66,7 +66,7 @@ class FakeDocker:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """What it was told to build: arguments, texts of override files, directory, variables."""
+        """What it was told to build: arguments, override files' texts, directory, variables."""
         calls = self.folder / "calls"
         if not calls.exists():
             return []

@@ -18,6 +18,7 @@ from aiobotocore.session import AioSession
 from botocore.loaders import create_loader
 from tests.support.seaweedfs import ADMIN, Credentials, SeaweedFS, find_weed
 
+from longshore.store.encryption import NO_ENCRYPTION, Encryption
 from longshore.store.s3 import S3Store
 
 _LOADER = create_loader()  # keeps what it read, so that only the first client takes its time
@@ -63,6 +64,7 @@ def open_s3_store(
     read_timeout: timedelta = timedelta(seconds=20),
     credentials: Credentials = ADMIN,
     token: str | None = None,
+    encryption: Encryption = NO_ENCRYPTION,
 ) -> S3Store:
     """Open a store on a test server."""
     return S3Store(
@@ -72,6 +74,7 @@ def open_s3_store(
         concurrency=concurrency,
         connect_timeout=timedelta(seconds=5),
         read_timeout=read_timeout,
+        encryption=encryption,
         session=session_with(credentials, token),
     )
 

@@ -25,6 +25,10 @@ Kind = Literal["image", "buildkit-cache", "flushed"]
 _MAX_TAG = 400
 
 
+class Misplaced(CorruptData):
+    """An entry lies under a key that is not its own: it was copied or moved there."""
+
+
 def cache_name(service: str) -> str:
     """Name the BuildKit cache of a service as entries do; no service can have that name."""
     return f"{service}:buildkit-cache"
@@ -206,7 +210,7 @@ def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
     except UsageError:
         same = False
     if not same:
-        raise CorruptData("the entry belongs under another key: somebody moved it")
+        raise Misplaced("the entry belongs under another key: somebody moved it")
     if wire.kind not in ("image", "buildkit-cache", "flushed"):
         raise CorruptData(f"the entry has an unknown kind {wire.kind[:40]!r}")
     if wire.basis.tzinfo is None:

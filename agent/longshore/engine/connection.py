@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,11 @@ from longshore.errors import EngineError, EngineUnavailable
 
 CONNECT_SECONDS = 10.0
 _ERROR_BYTES = 64 << 10
+
+
+def without_password(text: str) -> str:
+    """Take users and passwords out of the URLs in a text."""
+    return re.sub(r"://[^/@\s]*@", "://…@", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,8 @@ class Address:
                     connection = self.tls.wrap_socket(connection, server_hostname=host)
         except OSError as error:
             raise EngineUnavailable(
-                f"the Docker engine at {self.url} cannot be reached ({error.strerror or error})"
+                f"the Docker engine at {without_password(self.url)} cannot be reached"
+                f" ({error.strerror or error})"
             ) from error
         connection.settimeout(None)  # a save may be silent for minutes; `abort` ends the wait
         return connection
@@ -164,7 +171,7 @@ class Exchange(http.client.HTTPConnection):
         except (OSError, http.client.HTTPException) as error:
             text = str(error) or type(error).__name__
             raise EngineError(
-                f"the Docker engine at {self._address.url} broke off ({text})"
+                f"the Docker engine at {without_password(self._address.url)} broke off ({text})"
             ) from error
 
 

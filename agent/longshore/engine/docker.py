@@ -31,7 +31,7 @@ import requests.exceptions
 
 from longshore.core.digests import Digest, is_digest, parse_digest
 from longshore.core.images import Step
-from longshore.engine.connection import Address, Exchange
+from longshore.engine.connection import Address, Exchange, without_password
 from longshore.engine.contract import Engine, EngineImage, EngineInfo
 from longshore.errors import CorruptData, EngineError, EngineUnavailable, LayerVanished
 
@@ -205,8 +205,8 @@ class DockerEngine(Engine):
         url = _url(client)
         if not url.startswith(("unix://", "tcp://")):
             raise EngineUnavailable(
-                f"the Docker engine at {url} is reached over a transport that longshore does not"
-                " speak; forward its socket and set DOCKER_HOST=unix://… or tcp://…"
+                f"the Docker engine at {without_password(url)} is reached over a transport that"
+                " longshore does not speak; forward its socket and set DOCKER_HOST=unix://… or tcp://…"
             )
         tls: ssl.SSLContext | None = None
         if client.api.base_url.startswith("https://"):
@@ -235,7 +235,7 @@ class DockerEngine(Engine):
             image_store="containerd" if snapshotter else "graphdriver",
             platform=f"{system}-{_ARCHITECTURES.get(machine, machine)}",
             storage_driver=str(info.get("Driver", "unknown")),
-            address=_url(client),
+            address=without_password(_url(client)),
         )
 
 
@@ -310,6 +310,7 @@ def _url(client: docker.DockerClient) -> str:
 
 @contextlib.contextmanager
 def _translated(address: str) -> Iterator[None]:
+    address = without_password(address)
     try:
         yield
     except docker.errors.APIError as error:
@@ -318,7 +319,7 @@ def _translated(address: str) -> Iterator[None]:
     except docker.errors.TLSParameterError as error:
         raise EngineUnavailable(f"the Docker TLS settings do not work: {error}") from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-        cause = " ".join(str(error).split())[:300]
+        cause = without_password(" ".join(str(error).split()))[:300]
         raise EngineUnavailable(
             f"the Docker engine at {address} cannot be reached ({cause});"
             " is it running, and is DOCKER_HOST right?"

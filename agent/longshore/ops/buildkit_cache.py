@@ -170,6 +170,8 @@ async def import_cache(
         hit = await find_entry(reading, cache_name(service.name), platform, "buildkit-cache")
         if hit is None:
             raise NotCached(f"no cached BuildKit cache for {service.name}")
+        for passed in hit.passed:
+            report.line(f"{service.name}: {passed}")
         entry = hit.entry
         directory = CacheDirectory(path)
         wanted = _lacking(entry, await directory.sizes())

@@ -50,13 +50,13 @@ async def find_cached(
 async def cached_entries(reading: Reading) -> list[Entry]:
     """Read what the scopes hold: the newest entry of each scope, service and platform.
 
-    Those that were flushed, are damaged, or written by a newer longshore are left out.
+    Those that were flushed, are damaged, not trusted, or written by a newer longshore are left out.
     """
     entries: list[Entry] = []
     for scope in reading.scopes:
         for found in await reading.newest(scope):
             try:
-                entry = await reading.read_entry(found)
+                entry = (await reading.read_counting(found)).entry
             except (CorruptData, NotCached):
                 continue  # `list` tells about them
             if entry.kind != "flushed":

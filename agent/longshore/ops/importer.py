@@ -157,6 +157,8 @@ class _Import:
             hit = found[service.name]
             if isinstance(hit, Hit):
                 hits[service.name] = hit
+                for passed in hit.passed:
+                    self._report.line(f"{service.name}: {passed}")
             elif hit is None:
                 reason = f"no cached image for {service.name}"
                 if service.buildkit_cache is None:

@@ -5,15 +5,14 @@ Nothing here reads packs. Documents of other scopes are looked at, too, and neve
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from longshore.core.documents import printable
-from longshore.core.entry import Kind
-from longshore.core.keys import Ref, name_of, parse_entry_key, scopes_prefix, segment
-from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached
+from longshore.core.entry import Entry, Kind
+from longshore.core.keys import Ref, name_of, scopes_prefix, segment
+from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached, NotTrusted
 from longshore.ops.reachable import FoundEntry, Reading
 from longshore.ops.tasks import for_each
 
@@ -61,7 +60,8 @@ async def list_entries(
     """List the newest entry of every scope, service and platform.
 
     Own and fallback scopes come first, in their order. What cannot be read is listed with its
-    problem: a damaged entry, one of a newer longshore, a scope of others that is refused.
+    problem: a damaged entry, one of a newer longshore, a scope of others that is refused. With
+    trusted keys, an entry that none of them signed is listed so, and then the one that counts.
 
     Args:
         all_scopes: list whatever scopes there are, not only those that a build would read.
@@ -81,25 +81,20 @@ async def list_entries(
         found += await _list_others(looking, platform, refused)
     now = await reading.store.now()
 
-    async def read(one: _Found) -> tuple[ListedEntry, frozenset[Ref]]:
+    async def read(one: FoundEntry) -> list[tuple[ListedEntry, frozenset[Ref]]]:
         return await _read(looking, one, now)
 
-    listed = await for_each(read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE)
+    rows = await for_each(read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE)
+    listed = [row for found_rows in rows for row in found_rows]
     refs = list({ref for _, needed in listed for ref in needed})
     weights = await for_each(lambda ref: _weigh(looking, ref), refs, at_once=_READ_AT_ONCE)
     known = dict(zip(refs, weights, strict=True))
     return [*(_with_weight(entry, needed, known) for entry, needed in listed), *refused]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    entry: FoundEntry
-    older: int
-
-
 async def _list_others(
     reading: Reading, platform: str | None, refused: list[ListedEntry]
-) -> list[list[_Found]]:
+) -> list[list[FoundEntry]]:
     own = {segment(scope) for scope in reading.scopes}
     folders: list[str] = []
     try:
@@ -111,7 +106,7 @@ async def _list_others(
     except AccessDenied as error:
         refused.append(ListedEntry("", "", "", "", problem=f"other scopes: {error}"))
 
-    async def one(folder: str) -> list[_Found]:
+    async def one(folder: str) -> list[FoundEntry]:
         try:
             return await _list_scope(reading, folder, platform)
         except AccessDenied as error:
@@ -121,38 +116,50 @@ async def _list_others(
     return await for_each(one, sorted(folders), at_once=_READ_AT_ONCE)
 
 
-async def _list_scope(reading: Reading, folder: str, platform: str | None) -> list[_Found]:
-    newest: dict[tuple[str, str], FoundEntry] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    async for info in reading.store.list(f"{scopes_prefix(reading.project)}{folder}/entries/"):
-        key = parse_entry_key(info.key)
-        if key is None or (platform and key.platform != segment(platform)):
-            continue
-        place = (key.service, key.platform)
-        counts[place] += 1
-        if place not in newest or newest[place].key.id < key.id:
-            newest[place] = FoundEntry(key, info)
-    return [_Found(newest[place], counts[place] - 1) for place in sorted(newest)]
+async def _list_scope(reading: Reading, folder: str, platform: str | None) -> list[FoundEntry]:
+    prefix = f"{scopes_prefix(reading.project)}{folder}/entries/"
+    return await reading.newest_below(prefix, platform)
 
 
 async def _read(
-    reading: Reading, found: _Found, now: datetime
-) -> tuple[ListedEntry, frozenset[Ref]]:
-    """Read an entry. Returns also the recipes that it needs, whose weight is not known yet."""
-    key, info = found.entry.key, found.entry.info
-    listed = ListedEntry(
+    reading: Reading, found: FoundEntry, now: datetime
+) -> list[tuple[ListedEntry, frozenset[Ref]]]:
+    """Read an entry, and the one that counts if this one is not trusted.
+
+    Returns also the recipes that each needs, whose weight is not known yet.
+    """
+    listed = _unread(found, now)
+    try:
+        return [_with_contents(listed, await reading.read_entry(found))]
+    except NotTrusted as error:
+        first = (replace(listed, problem=str(error)), frozenset[Ref]())
+    except (CorruptData, NotCached, AccessDenied) as error:
+        return [(replace(listed, problem=str(error)), frozenset())]
+    for number, older in enumerate(found.older, 1):
+        listed = replace(_unread(older, now), older=found.count_older - number)
+        try:
+            return [first, _with_contents(listed, await reading.read_entry(older))]
+        except NotTrusted:
+            continue
+        except (CorruptData, NotCached, AccessDenied) as error:
+            return [first, (replace(listed, problem=str(error)), frozenset())]
+    return [first]
+
+
+def _unread(found: FoundEntry, now: datetime) -> ListedEntry:
+    key = found.key
+    return ListedEntry(
         scope=_name(key.scope) or key.scope,
         service=_name(key.service) or key.service,
         platform=_name(key.platform) or key.platform,
         id=key.id,
-        stored_at=info.modified_at,
-        age=max(now - info.modified_at, timedelta()),
-        older=found.older,
+        stored_at=found.info.modified_at,
+        age=max(now - found.info.modified_at, timedelta()),
+        older=found.count_older,
     )
-    try:
-        entry = await reading.read_entry(found.entry)
-    except (CorruptData, NotCached, AccessDenied) as error:
-        return replace(listed, problem=str(error)), frozenset()
+
+
+def _with_contents(listed: ListedEntry, entry: Entry) -> tuple[ListedEntry, frozenset[Ref]]:
     listed = replace(
         listed,
         scope=printable(entry.scope),

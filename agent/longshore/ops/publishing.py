@@ -13,7 +13,7 @@ from datetime import datetime
 
 from longshore.core.digests import hex_of
 from longshore.core.entry import EngineFacts, Entry, Figures, Kind, Source, encode_entry
-from longshore.core.envelope import Envelope, seal
+from longshore.core.envelope import Envelope, Signature, seal
 from longshore.core.export_plan import EntryContents
 from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entry_key, segment
@@ -35,6 +35,7 @@ class ExportSettings:
     Args:
         hurry: fall back to zstd level 1 while compression cannot keep up with the engine.
         parents: export what the images were built on, too.
+        sign: signs the payload of an entry; entries are not signed without it.
     """
 
     level: int
@@ -45,6 +46,7 @@ class ExportSettings:
     source: Source
     random: Callable[[int], bytes]
     clock: Callable[[], float]
+    sign: Callable[[bytes], Signature] | None = None
 
 
 class Publisher:
@@ -166,7 +168,9 @@ class Publisher:
                 f"{entry.service}: this export began more than 12 hours ago, so prune may have"
                 " removed parts that it relies on; it is not published, export again"
             )
-        data = seal(Envelope(await asyncio.to_thread(encode_entry, entry)))
+        payload = await asyncio.to_thread(encode_entry, entry)
+        signatures = () if self._settings.sign is None else (self._settings.sign(payload),)
+        data = seal(Envelope(payload, signatures))
         key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
         await self._reading.store.put(key, data)
         self._sent(len(data))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from longshore.core.digests import Digest
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
-from longshore.core.entry import Entry, decode_entry
+from longshore.core.entry import Entry, Misplaced, decode_entry
 from longshore.core.envelope import unseal
 from longshore.core.keys import (
     EntryKey,
@@ -24,23 +25,55 @@ from longshore.core.keys import (
     segment,
 )
 from longshore.core.recipe import Chunk, Recipe, decode_recipe
-from longshore.errors import CorruptData, LongshoreError, NotCached, UnsupportedFormat
+from longshore.errors import (
+    CorruptData,
+    LongshoreError,
+    NotCached,
+    NotTrusted,
+    UnsupportedFormat,
+)
 from longshore.ops.report import Report
 from longshore.ops.tasks import for_each, side_by_side
 from longshore.store.contract import ObjectInfo, Store
 
+if TYPE_CHECKING:
+    from longshore.core.signing import TrustedKeys
+
 MAX_AGE_OF_BASIS = timedelta(hours=12)
 """Half of what prune waits before it deletes; see `docs/format.md`, "Basis"."""
+MAX_PASSED_OVER = 16
+"""How many entries that do not count a reader with trusted keys reads, to find one that does."""
 _RECIPES_AT_ONCE = 16
 MAX_KNOWN_CHUNKS = 150_000  # about 80 GB of layers, and 50 MB of memory
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """An entry that was listed, not read yet."""
+    """An entry that was listed, not read yet.
+
+    Attributes:
+        older: those of the same scope, service and platform before it, the newest first; no more
+            than a reader with trusted keys may go through, and none for others.
+        count_older: how many there are.
+    """
 
     key: EntryKey
     info: ObjectInfo
+    older: tuple[FoundEntry, ...] = ()
+    count_older: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CountingEntry:
+    """The entry that counts in a scope: the newest, or the newest that a trusted key signed.
+
+    Attributes:
+        passed: what is wrong with the newer ones, which no trusted key signed.
+    """
+
+    entry: Entry
+    found: FoundEntry
+    passed: tuple[NotTrusted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +84,82 @@ class Reading:
         scopes: the build's own, then its fallback scopes, in the order in which they are asked.
         any_scope: documents may refer to any scope: for looking at what others wrote, never for
             loading it or building on it.
+        trusted: only entries that one of these keys signed count; all do without them.
     """
 
     store: Store
     project: str
     scopes: tuple[str, ...]
     any_scope: bool = False
+    trusted: TrustedKeys | None = None
 
     async def newest(self, scope: str, service: str | None = None) -> list[FoundEntry]:
         """List the newest entry of each service and platform of a scope, by the greatest id."""
-        newest: dict[tuple[str, str], FoundEntry] = {}
-        async for info in self.store.list(entries_prefix(self.project, scope, service)):
+        return await self.newest_below(entries_prefix(self.project, scope, service))
+
+    async def newest_below(self, prefix: str, platform: str | None = None) -> list[FoundEntry]:
+        """List the newest entry of each service and platform below a prefix."""
+        places: dict[tuple[str, str], list[FoundEntry]] = {}
+        kept = 1 + (MAX_PASSED_OVER if self.trusted else 0)
+        counts: dict[tuple[str, str], int] = {}
+        async for info in self.store.list(prefix):
             key = parse_entry_key(info.key)
-            if key is None:
+            if key is None or (platform and key.platform != segment(platform)):
                 continue
             place = (key.service, key.platform)
-            if place not in newest or newest[place].key.id < key.id:
-                newest[place] = FoundEntry(key, info)
-        return [newest[place] for place in sorted(newest)]
+            counts[place] = counts.get(place, 0) + 1
+            found = places.setdefault(place, [])
+            found.append(FoundEntry(key, info))
+            found.sort(key=lambda one: one.key.id, reverse=True)
+            del found[kept:]
+        return [
+            replace(newest, older=tuple(older), count_older=counts[place] - 1)
+            for place, (newest, *older) in sorted(places.items())
+        ]
+
+    async def read_counting(self, found: FoundEntry) -> CountingEntry:
+        """Read the entry that counts, of one that was found and those before it.
+
+        Raises:
+            NotTrusted: no trusted key signed any of those that may be read.
+            NotCached: it is too old for what it relies on, or from a newer longshore.
+            CorruptData: it is damaged, or refers to what this build must not read.
+        """
+        passed: list[NotTrusted] = []
+        for one in (found, *found.older):
+            try:
+                return CountingEntry(await self.read_entry(one), one, tuple(passed))
+            except NotTrusted as error:
+                passed.append(error)
+        raise passed[0]
 
     async def read_entry(self, found: FoundEntry) -> Entry:
         """Read and check an entry.
 
         Raises:
+            NotTrusted: there are trusted keys, and none of them signed it.
             NotCached: it is too old for what it relies on, or from a newer longshore.
             CorruptData: it is damaged, or refers to what this build must not read.
         """
         url = self.store.url(found.info.key)
-        stored = await self.store.get(found.info.key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
         try:
-            entry = decode_entry(unseal(stored.data).payload, self.project, found.key)
+            stored = await self.store.get(found.info.key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
+            payload = self._open(url, stored.data)
+        except NotTrusted as error:
+            raise _not_trusted(url, str(error)) from error
+        except CorruptData as error:
+            if self.trusted is None:
+                raise
+            raise _not_trusted(url, "it cannot be read") from error
+        try:
+            entry = decode_entry(payload, self.project, found.key)
             self._check_scopes(entry.refs)
         except UnsupportedFormat as error:
             raise UnsupportedFormat(f"{url}: {error}") from error
         except CorruptData as error:
+            if self.trusted is not None and isinstance(error, Misplaced):
+                # A signature that is right, of another entry: anybody can copy that.
+                raise _not_trusted(url, str(error)) from error
             raise CorruptData(f"{url}: {error}") from error
         if stored.modified_at - entry.basis > MAX_AGE_OF_BASIS:
             raise NotCached(
@@ -156,6 +231,17 @@ class Reading:
                 group.create_task(list_packs(scope))
         return sizes
 
+    def _open(self, url: str, stored: bytes) -> bytes:
+        """Take the payload out of an entry; with trusted keys, only if one of them signed it."""
+        if self.trusted is not None:
+            return self.trusted.open(stored)
+        try:
+            return unseal(stored).payload
+        except UnsupportedFormat as error:
+            raise UnsupportedFormat(f"{url}: {error}") from error
+        except CorruptData as error:
+            raise CorruptData(f"{url}: {error}") from error
+
     def _check_scopes(self, refs: Iterable[Ref]) -> None:
         for ref in refs:
             if ref.scope not in self.scopes and not self.any_scope:
@@ -165,6 +251,13 @@ class Reading:
                 )
 
 
+def _not_trusted(url: str, reason: str) -> NotTrusted:
+    return NotTrusted(
+        f"{url} does not count: {reason}; export with a --signing-key that is trusted, or name its"
+        " key with --trusted-key"
+    )
+
+
 @dataclass(slots=True)
 class Reachable:
     """What an export may refer to instead of uploading it."""
@@ -172,7 +265,8 @@ class Reachable:
     newest: dict[tuple[str, str], Entry] = field(default_factory=dict)
     """By scope and service, for the engine's platform."""
     newest_ids: dict[str, str] = field(default_factory=dict)
-    """The greatest entry id of the own scope by service, whether it could be read or not."""
+    """The greatest entry id of the own scope by service, whether it could be read or not; of those
+    that count, if there are trusted keys."""
     documents: dict[Digest, bytes] = field(default_factory=dict)
     blobs: dict[Digest, tuple[Ref, Recipe]] = field(default_factory=dict)
     """Layers that can be rebuilt from what is there."""
@@ -200,7 +294,7 @@ async def find_reachable(
         for found in listing.result():
             if found.key.platform != segment(platform):
                 continue
-            if scope == reading.scopes[0]:
+            if scope == reading.scopes[0] and reading.trusted is None:
                 reachable.newest_ids[found.key.service] = found.key.id
             listed.append(found)
     # After the entries: a pack that one of them needs was stored before it.
@@ -223,9 +317,19 @@ async def _reach(
 
     async def read(found: FoundEntry) -> None:
         try:
-            entries[found] = await reading.read_entry(found)
+            counting = await reading.read_counting(found)
+        except NotTrusted as error:
+            report.line(f"{error} (nothing of it is reused)")
+            return
         except (CorruptData, NotCached) as error:
             report.warn(error)
+            return
+        entries[found] = counting.entry
+        for passed in counting.passed:
+            report.line(f"{passed} (nothing of it is reused)")
+        own = found.key.scope == segment(reading.scopes[0])
+        if own and reading.trusted is not None:
+            reachable.newest_ids[found.key.service] = counting.entry.id
 
     async with side_by_side() as group:
         for found in listed:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from longshore.core.bucket_plan import BucketState, Name, Property, Step, Unknown
+from longshore.core.foreign_words import endpoint_name
 from longshore.errors import AccessDenied, StoreError
 from longshore.store.aws import open_client, translated
 from longshore.store.aws_properties import (
@@ -24,7 +25,7 @@ from longshore.store.aws_properties import (
     read_property,
     write_property,
 )
-from longshore.store.s3_errors import Request, Unsupported, endpoint_name
+from longshore.store.s3_errors import Request, Unsupported
 
 _DEFAULT_REGION = "us-east-1"  # which S3 wants not to be named when a bucket is created
 _NOT_IMPLEMENTED = {"MethodNotAllowed", "NotImplemented", "UnsupportedOperation", "XNotImplemented"}

@@ -8,10 +8,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from longshore.core.foreign_words import endpoint_name, one_line
 from longshore.core.session_credentials import SessionCredentials
 from longshore.errors import AccessDenied, LongshoreError, StoreError, StoreUnavailable
 from longshore.store.aws import open_client, translated
-from longshore.store.s3_errors import BAD_CREDENTIALS, Request, endpoint_name, one_line
+from longshore.store.s3_errors import BAD_CREDENTIALS, Request
 
 _CHAINED = timedelta(hours=1)
 _LATER = {"IDPCommunicationError", "RequestLimitExceeded", "Throttling", "ThrottlingException"}

@@ -8,12 +8,12 @@ is retried here (see `store/retry.py`); every failure leaves as one of longshore
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from longshore.core.foreign_words import endpoint_name
 from longshore.errors import (
     AccessDenied,
     CorruptData,
@@ -22,13 +22,14 @@ from longshore.errors import (
     StoreUnavailable,
 )
 from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.encryption import NO_ENCRYPTION, Encryption
+from longshore.store.s3_answers import check_range, to_second
 from longshore.store.s3_connection import S3Connection, seconds_since_boot
 from longshore.store.s3_errors import (
     ReadRefused,
     Request,
     Unsupported,
     UploadGone,
-    endpoint_name,
     not_deleted,
     not_s3,
 )
@@ -37,7 +38,6 @@ from longshore.store.safe_keys import check_key, check_part_number, check_prefix
 DELETE_BATCH = 1000  # S3 limit of DeleteObjects
 
 _CLOCK_STALE = timedelta(minutes=1)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class S3Store(Store):
@@ -51,6 +51,7 @@ class S3Store(Store):
             so put a `LimitStore` of the same size around the store.
         connect_timeout: for a connection.
         read_timeout: for a pause in an answer.
+        encryption: what the server is asked for with every object.
         session: an aiobotocore session to use in place of a new one.
         elapsed: a clock of seconds that never goes back.
     """
@@ -66,12 +67,14 @@ class S3Store(Store):
         concurrency: int,
         connect_timeout: timedelta,
         read_timeout: timedelta,
+        encryption: Encryption = NO_ENCRYPTION,
         session: Any = None,
         elapsed: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._bucket = bucket
         self._root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._endpoint = endpoint_name(endpoint_url)
+        self._encryption = encryption
         self._connection = S3Connection(
             endpoint_url=endpoint_url,
             region=region,
@@ -79,6 +82,7 @@ class S3Store(Store):
             concurrency=concurrency,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
+            encryption=encryption,
             session=session,
             elapsed=elapsed,
         )
@@ -87,13 +91,23 @@ class S3Store(Store):
 
     async def put(self, key: str, data: bytes) -> None:
         response = await self._call(
-            "put_object", "write", key, size_bytes=len(data), Body=io.BytesIO(data)
+            "put_object",
+            "write",
+            key,
+            size_bytes=len(data),
+            Body=io.BytesIO(data),
+            **self._encryption.of_new_objects,
         )
         if "ETag" not in response:  # a login page says 200 too
             raise not_s3(self._request("write", key))
+        if not self._encryption.is_confirmed(response):
+            raise StoreError(
+                f"{self.url(key)} was written, but the store does not say that it encrypted it as"
+                " --sse, --kms-key or --sse-customer-key asks; it may not know that kind"
+            )
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
-        response = await self._read("get_object", key)
+        response = await self._read("get_object", key, **self._encryption.of_their_bytes)
         data = bytearray()
         async with response["Body"] as body:
             size = response.get("ContentLength", 0)
@@ -107,15 +121,20 @@ class S3Store(Store):
                 f"more than the {limit_bytes} allowed"
             )
         with self._connection.translated(self._request("read", key)):
-            return StoredObject(bytes(data), _to_second(response["LastModified"]))
+            return StoredObject(bytes(data), to_second(response["LastModified"]))
 
     async def read(self, key: str, start: int, length: int, into: bytearray) -> None:
         first, end = start + len(into), start + length
         if first >= end:
             return
-        response = await self._read("get_object", key, Range=f"bytes={first}-{end - 1}")
+        response = await self._read(
+            "get_object",
+            key,
+            Range=f"bytes={first}-{end - 1}",
+            **self._encryption.of_their_bytes,
+        )
         async with response["Body"] as body:
-            self._check_range(response, key, first, end)
+            check_range(response, self.url(key), first, end)
             await self._connection.receive(body, self._request("read", key), into, length)
         if len(into) < length:
             raise StoreUnavailable(
@@ -125,12 +144,12 @@ class S3Store(Store):
 
     async def head(self, key: str) -> ObjectInfo | None:
         try:
-            response = await self._read("head_object", key)
+            response = await self._read("head_object", key, **self._encryption.of_their_bytes)
         except ObjectMissing:
             await self._check_bucket()
             return None
         with self._connection.translated(self._request("read", key)):
-            modified_at = _to_second(response["LastModified"])
+            modified_at = to_second(response["LastModified"])
             return ObjectInfo(key, response["ContentLength"], modified_at)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
@@ -162,7 +181,9 @@ class S3Store(Store):
             raise not_deleted(failures, self._request("delete", next(iter(failures))))
 
     async def create_upload(self, key: str) -> Upload:
-        response = await self._call("create_multipart_upload", "write", key)
+        response = await self._call(
+            "create_multipart_upload", "write", key, **self._encryption.of_new_objects
+        )
         with self._connection.translated(self._request("write", key)):
             upload = Upload(key, response["UploadId"])
         self._part_sizes[upload.upload_id] = {}
@@ -180,6 +201,7 @@ class S3Store(Store):
             UploadId=upload.upload_id,
             PartNumber=number,
             Body=io.BytesIO(data),
+            **self._encryption.of_their_bytes,
         )
         self._part_sizes.setdefault(upload.upload_id, {})[number] = len(data)
         with self._connection.translated(self._request("write", upload.key)):
@@ -202,6 +224,7 @@ class S3Store(Store):
                 upload.key,
                 UploadId=upload.upload_id,
                 MultipartUpload={"Parts": wire_parts},
+                **self._encryption.of_their_bytes,  # a bucket's policy may ask for it
             )
         except (UploadGone, StoreUnavailable):
             if not await self._is_complete(upload, parts):
@@ -304,7 +327,7 @@ class S3Store(Store):
     def _infos(self, page: Mapping[str, Any]) -> Sequence[ObjectInfo]:
         keyed = ((item["Key"].removeprefix(self._root), item) for item in page.get("Contents", ()))
         return tuple(
-            ObjectInfo(key, item["Size"], _to_second(item["LastModified"]))
+            ObjectInfo(key, item["Size"], to_second(item["LastModified"]))
             for key, item in keyed
             if is_key(key)  # others may keep objects here too, and consoles make `folder/` markers
         )
@@ -343,29 +366,14 @@ class S3Store(Store):
                 await self._call("head_bucket", "read")
             self._bucket_seen = True
 
-    def _check_range(self, response: Mapping[str, Any], key: str, first: int, end: int) -> None:
-        sent = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
-        if sent is None:  # a server may send all of an object of which all was wanted
-            sent_first, sent_end = 0, response.get("ContentLength", 0)
-            whole = sent_end
-        else:
-            sent_first, sent_end = int(sent[1]), int(sent[2]) + 1
-            whole = int(sent[3]) if sent[3].isdigit() else sent_end
-        if sent_first == first and sent_end < end:
-            raise CorruptData(f"{self.url(key)} ends after {whole} bytes, want {end}")
-        if (sent_first, sent_end) != (first, end):
-            raise StoreError(
-                f"cannot read {self.url(key)}: the store sent bytes {sent_first} to {sent_end}, "
-                f"want {first} to {end}; it does not support ranges"
-            )
-
     def _request(self, verb: str, key: str = "") -> Request:
-        return Request(verb, self.url(key), self._bucket, self._endpoint)
-
-
-def _to_second(modified_at: datetime) -> datetime:
-    # Listings have fractions of a second that Last-Modified cannot carry: an object has one time.
-    return modified_at.astimezone(UTC).replace(microsecond=0)
+        return Request(
+            verb,
+            self.url(key),
+            self._bucket,
+            self._endpoint,
+            has_customer_key=self._encryption.customer_key is not None,
+        )
 
 
 def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,6 +1,6 @@
 """The connection to an S3 server: one client, one seam for its failures, and its clock.
 
-The only module that imports aiobotocore.
+The only module that makes an aiobotocore client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
+from longshore.core.foreign_words import secrets_of
 from longshore.errors import AccessDenied
+from longshore.store import s3_credentials
+from longshore.store.encryption import Encryption, check_way
+from longshore.store.s3_credentials import CredentialsFailed
 from longshore.store.s3_errors import S3_FAILURES, Request, is_aws, translate
 
 _BODY_READ_BYTES = 1024 * 1024
@@ -26,6 +30,8 @@ _BODY_READ_BYTES = 1024 * 1024
 # aiohttp has no timeout for a body that the server does not take, nor for an answer that trickles,
 # so every request also has an end: its read timeout, and the time its bytes take at this speed.
 _SLOWEST_BYTES_PER_SECOND = 16 * 1024
+_PATIENCE = timedelta(minutes=1)
+_SECRETS_KEPT = 1024  # a signature for each request, and hundreds may be on their way
 
 
 def seconds_since_boot() -> float:
@@ -40,12 +46,14 @@ async def find_credentials(profile: str | None = None) -> tuple[str, datetime | 
         AccessDenied: a provider was found, and has none to give.
     """
     try:
-        credentials = await AioSession(profile=profile).get_credentials()
+        session = AioSession(profile=profile)
+        credentials = await s3_credentials.find(session, patience=_PATIENCE)
         if credentials is None:
             return None
         await credentials.get_frozen_credentials()  # some are fetched only now
-    except S3_FAILURES as error:
-        raise AccessDenied(f"no credentials for the store can be had: {error}") from error
+    except (CredentialsFailed, *S3_FAILURES) as error:
+        request = Request("use", "the store", "", "")
+        raise AccessDenied(str(translate(error, request))) from error
     return str(credentials.method), getattr(credentials, "_expiry_time", None)
 
 
@@ -61,6 +69,7 @@ class S3Connection:
         concurrency: int,
         connect_timeout: timedelta,
         read_timeout: timedelta,
+        encryption: Encryption,
         session: Any,
         elapsed: Callable[[], float],
     ) -> None:
@@ -70,6 +79,7 @@ class S3Connection:
         self._concurrency = concurrency
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._encryption = encryption
         self._session = session
         self._elapsed = elapsed
         self._client: Any = None
@@ -77,6 +87,7 @@ class S3Connection:
         self._open = AsyncExitStack()
         self._closed = False
         self._date: tuple[datetime, float] | None = None
+        self._secrets: dict[str, None] = {}
 
     async def call(
         self, operation: str, request: Request, *, size_bytes: int = 0, **arguments: Any
@@ -110,9 +121,9 @@ class S3Connection:
         """Let every failure out as one of longshore's errors."""
         try:
             yield
-        except S3_FAILURES as error:
+        except (CredentialsFailed, *S3_FAILURES) as error:
             self._note_date(getattr(error, "response", None))
-            raise translate(error, request) from error
+            raise translate(error, request, self._secrets) from error
 
     def time(self, *, stale_after: timedelta) -> datetime | None:
         """Tell the server's time by its newest answer; `None` if there is none, or an old one."""
@@ -138,6 +149,7 @@ class S3Connection:
                 if not plain and not client.meta.endpoint_url.startswith("https:"):
                     # The AWS configuration or environment names an endpoint.
                     client = await self._new_client(sign_bodies=True)
+                check_way(self._encryption, client.meta.endpoint_url)
                 self._client = client
             return self._client
 
@@ -158,6 +170,7 @@ class S3Connection:
             s3=s3_options,
         )
         session = self._session or AioSession(profile=self._profile)
+        await s3_credentials.find(session, patience=self._read_timeout)
         client = await self._open.enter_async_context(
             session.create_client(
                 "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config
@@ -167,9 +180,18 @@ class S3Connection:
         # for which botocore expects a `100 Continue`. A server that never sends one would be waited
         # for without a timeout.
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("before-send.s3", self._note_secrets)
         if self._endpoint_url is not None:
             client.meta.events.register("before-call.s3", _stay_here)
         return client
+
+    def _note_secrets(self, request: Any, **_: Any) -> None:
+        """Remember what an answer must not quote into a message."""
+        for secret in secrets_of(request.headers):
+            self._secrets.pop(secret, None)
+            self._secrets[secret] = None  # the newest last
+        while len(self._secrets) > _SECRETS_KEPT:
+            del self._secrets[next(iter(self._secrets))]
 
     def _longest(self, size_bytes: int) -> float:
         pauses = self._connect_timeout + 2 * self._read_timeout

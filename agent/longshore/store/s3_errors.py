@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from longshore.core.foreign_words import one_line
 from longshore.errors import (
     AccessDenied,
     CorruptData,
@@ -28,6 +30,7 @@ from longshore.errors import (
     StoreError,
     StoreUnavailable,
 )
+from longshore.store.s3_credentials import CredentialsFailed
 
 # A body that is cut short arrives as aiohttp's ClientPayloadError, which is no BotoCoreError;
 # ResponseParserError is none either. ValueError is how botocore reports an endpoint that is no URL,
@@ -43,15 +46,13 @@ S3_FAILURES = (
     KeyError,
 )
 
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 BAD_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
     "InvalidToken",
     "RequestExpired",
     "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
     "UnrecognizedClientException",
 }
 _WRONG_REGION = {
@@ -73,6 +74,12 @@ _LATER = {  # with a status below 500
     "TooManyRequestsException",
 }
 _OBJECT_READS = {"GetObject", "HeadObject"}
+# AWS says so in the message only: the code is AccessDenied.
+_ABOUT_KMS = re.compile(r"\bkms:[A-Z]")
+_ABOUT_ENCRYPTION = re.compile(r"(?i)server[- ]side encryption|customer[- ]provided")
+_KEYS_BLOCKED = (
+    "; AWS refuses every --sse-customer-key, if the bucket's encryption settings do not allow it"
+)
 _PART_OF_UPLOAD = {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
 _NO_CREDENTIALS = (
     boto.CredentialRetrievalError,
@@ -87,6 +94,10 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.UnknownCredentialError,
 )
+
+
+Cleaned = Callable[[str], str]
+"""Makes one short line of foreign words, without secrets."""
 
 
 class UploadGone(StoreError):
@@ -114,18 +125,27 @@ class Request:
     """The host that was asked, for people."""
     service: str = "S3"
     """What is expected there."""
+    has_customer_key: bool = False
+    """Whether it went with a customer's key (SSE-C)."""
 
 
-def translate(error: Exception, request: Request) -> LongshoreError:
-    """Say in longshore's words what went wrong."""
+def translate(error: Exception, request: Request, sent: Collection[str] = ()) -> LongshoreError:
+    """Say in longshore's words what went wrong.
+
+    Args:
+        sent: secrets that the request held, which no message may.
+    """
+    cleaned = partial(one_line, sent=sent)
     if isinstance(error, ClientError):
-        return _translate_answer(error, request)
+        return _translate_answer(error, request, cleaned)
     failure = f"cannot {request.verb} {request.target}"
+    if isinstance(error, CredentialsFailed):
+        return AccessDenied(f"{failure}: {error}")
     cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
             f"{failure}: the certificate of {request.endpoint} is not trusted: "
-            f"{one_line(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
+            f"{cleaned(cause.verify_message)}; set AWS_CA_BUNDLE to the CA's file"
         )
     if isinstance(cause, ssl.SSLError) and cause.reason in {
         "WRONG_VERSION_NUMBER",
@@ -136,7 +156,7 @@ def translate(error: Exception, request: Request) -> LongshoreError:
         )
     match error:
         case boto.ProfileNotFound():
-            return AccessDenied(f"{failure}: {one_line(str(error))}; check AWS_PROFILE")
+            return AccessDenied(f"{failure}: {cleaned(str(error))}; check AWS_PROFILE")
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return AccessDenied(
                 f"{failure}: no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -156,15 +176,15 @@ def translate(error: Exception, request: Request) -> LongshoreError:
             )
         case boto.EndpointConnectionError() | boto.ProxyConnectionError():
             return StoreUnavailable(
-                f"{failure}: no connection to {request.endpoint}: {_reason(cause)}; "
+                f"{failure}: no connection to {request.endpoint}: {_reason(cause, cleaned)}; "
                 "check the network and the endpoint"
             )
         case boto.ParamValidationError():
-            return StoreError(f"{failure}: {one_line(str(error))}; check --store")
+            return StoreError(f"{failure}: {cleaned(str(error))}; check --store")
         case ResponseParserError() | KeyError():
             return not_s3(request)
         case boto.HTTPClientError() if isinstance(cause, ValueError | TypeError):
-            return StoreError(f"{failure}: {_reason(cause)}; check the endpoint")
+            return StoreError(f"{failure}: {_reason(cause, cleaned)}; check the endpoint")
         case (
             boto.HTTPClientError()
             | boto.ConnectionError()
@@ -175,31 +195,31 @@ def translate(error: Exception, request: Request) -> LongshoreError:
             | OSError()
         ):
             return StoreUnavailable(
-                f"{failure}: the connection to {request.endpoint} broke: {_reason(cause)}; "
-                "try again"
+                f"{failure}: the connection to {request.endpoint} broke: "
+                f"{_reason(cause, cleaned)}; try again"
             )
         case _:
-            return StoreError(f"{failure}: {one_line(str(error))}; check the endpoint and --store")
+            return StoreError(f"{failure}: {cleaned(str(error))}; check the endpoint and --store")
 
 
-def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
+def _translate_answer(error: ClientError, request: Request, cleaned: Cleaned) -> LongshoreError:
     metadata = error.response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
     details = error.response.get("Error", {})
     code = str(details.get("Code") or "")
     operation = error.operation_name
     failure = f"cannot {request.verb} {request.target}"
-    answer = f"the store answered {_name(status, code)}"
+    name, message = _name(status, code, cleaned), _message(details, cleaned)
+    answer = f"the store answered {name}"
 
-    if operation.startswith(("AssumeRole", "GetRoleCredentials", "CreateToken", "GetSessionToken")):
+    if code in _EXPIRED:
         return AccessDenied(
-            f"{failure}: no credentials could be had, {operation} answered {_name(status, code)}; "
-            "log in again or check the role"
+            f"{failure}: the credentials have expired ({name}); get new ones, or use"
+            " a role or a credential_process, which are refreshed"
         )
     if code in BAD_CREDENTIALS:
         return AccessDenied(
-            f"{failure}: the credentials have expired or are wrong ({_name(status, code)}); "
-            "get new ones"
+            f"{failure}: the credentials have expired or are wrong ({name}); get new ones"
         )
     if code == "RequestTimeTooSkewed":
         return StoreError(
@@ -209,10 +229,10 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if code in _WRONG_REGION or status in {301, 302, 307, 308}:
         region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or details.get("Region")
         advice = (
-            f"set the region to {one_line(str(region))}" if region else "set the bucket's region"
+            f"set the region to {cleaned(str(region))}" if region else "set the bucket's region"
         )
         return StoreError(
-            f"{failure}: the bucket {request.bucket} is in another region ({_name(status, code)}); "
+            f"{failure}: the bucket {request.bucket} is in another region ({name}); "
             f"{advice}, or check the endpoint"
         )
     if code == "NoSuchBucket":
@@ -220,18 +240,26 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status in {405, 501} or code in {"MissingContentMD5", "NotImplemented"}:
         return Unsupported(f"{failure}: {answer}; the server does not support this")
     if status == 507 or code in {"InsufficientCapacity", "QuotaExceeded", "XMinioStorageFull"}:
-        return StoreError(f"{failure}: {answer}{_message(details)}; prune the cache or make room")
+        return StoreError(f"{failure}: {answer}{message}; prune the cache or make room")
     if status >= 500 or status in {408, 425, 429} or code in _LATER:
         return StoreUnavailable(f"{failure}: {answer}; try again later")
+    if code.startswith("KMS.") or _ABOUT_KMS.search(str(details.get("Message") or "")):
+        return AccessDenied(
+            f"{failure}: {answer}{message}; check --kms-key, and that the credentials may"
+            " use it (kms:GenerateDataKey and kms:Decrypt)"
+        )
+    if operation in _OBJECT_READS and (advice := _other_key(status, details, request)):
+        return AccessDenied(f"{failure}: {answer}{message}; {advice}")
     if status in {401, 403}:
-        denied = f"{failure}: access denied ({_name(status, code)}){_message(details)}"
+        denied = f"{failure}: access denied ({name}){message}"
+        blocked = _KEYS_BLOCKED if request.has_customer_key else ""
         if operation in _OBJECT_READS:
             # Who may not list, or only with a prefix, is told 403 where S3 means 404.
             return ReadRefused(
                 f"{denied}; it may also not exist, if the credentials do not allow s3:ListBucket; "
-                "check the credentials and their policy"
+                f"check the credentials and their policy{blocked}"
             )
-        return AccessDenied(f"{denied}; check the credentials and their policy")
+        return AccessDenied(f"{denied}; check the credentials and their policy{blocked}")
     if status == 404:
         if code == "NoSuchUpload" or operation in _PART_OF_UPLOAD:
             return UploadGone(f"{failure}: its multipart upload is gone; start another")
@@ -243,9 +271,30 @@ def _translate_answer(error: ClientError, request: Request) -> LongshoreError:
     if status == 400 and code in {"", "400"}:
         return StoreError(
             f"{failure}: {answer} without a reason; "
-            "expired credentials or a wrong region can look like this"
+            "expired credentials or a wrong region can look like this, and so can an object that "
+            "was written with a --sse-customer-key"
         )
-    return StoreError(f"{failure}: {answer}{_message(details)}; check --store and the endpoint")
+    return StoreError(f"{failure}: {answer}{message}; check --store and the endpoint")
+
+
+def _other_key(status: int, details: Any, request: Request) -> str:
+    """Say what to do if an object was written with another customer's key, or if none fits."""
+    code, text = str(details.get("Code") or ""), str(details.get("Message") or "")
+    if status == 403 and request.has_customer_key:
+        return (
+            "it was written with another --sse-customer-key, or the credentials and their policy "
+            "do not allow it"
+        )
+    if status != 400:
+        return ""
+    if request.has_customer_key and code in {"InvalidRequest", "InvalidArgument", "", "400"}:
+        return (
+            "it was not written with a --sse-customer-key; use another prefix in --store for what "
+            "is, or leave the key away"
+        )
+    if _ABOUT_ENCRYPTION.search(text):
+        return "it was written with a --sse-customer-key, and cannot be read without"
+    return ""
 
 
 def not_s3(request: Request) -> StoreError:
@@ -281,12 +330,12 @@ def _no_bucket(failure: str, request: Request) -> StoreError:
     )
 
 
-def _name(status: int, code: str) -> str:
-    return f"{status} {one_line(code)}" if code and code != str(status) else str(status)
+def _name(status: int, code: str, cleaned: Cleaned) -> str:
+    return f"{status} {cleaned(code)}" if code and code != str(status) else str(status)
 
 
-def _message(details: Any) -> str:
-    text = one_line(str(details.get("Message") or ""))
+def _message(details: Any, cleaned: Cleaned) -> str:
+    text = cleaned(str(details.get("Message") or ""))
     return f": {text}" if text else ""
 
 
@@ -302,42 +351,13 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _reason(cause: BaseException) -> str:
+def _reason(cause: BaseException, cleaned: Cleaned) -> str:
     if isinstance(cause, OSError) and cause.strerror:
-        return one_line(cause.strerror)
-    return one_line(str(cause)) or type(cause).__name__
-
-
-_SECRETS = re.compile(
-    r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}\b"
-    r"|(?i:\b(?:x-amz-)?(?:credential|signature|security-token|access-?key-?id|secret[a-z-]*)=\S+)"
-    r"|[A-Za-z0-9/+=_-]{40,}"  # long enough for a secret key, a signature or a session token
-)
-
-
-def one_line(text: str) -> str:
-    """Make one short line of foreign words, without anything that could be a secret."""
-    line = " ".join(text.split())
-    line = re.sub(r"https?://\S+", lambda url: _without_secrets(url.group()), line)
-    line = _SECRETS.sub("…", line)
-    line = "".join(character for character in line if character.isprintable())
-    return line.rstrip(".")[:300]
-
-
-def _without_secrets(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    except ValueError:
-        return "…"
+        return cleaned(cause.strerror)
+    return cleaned(str(cause)) or type(cause).__name__
 
 
 def is_aws(endpoint_url: str | None) -> bool:
     """Tell whether an endpoint is one of AWS's, as it is if none is named."""
     host = urlsplit(endpoint_url or "").hostname
     return host is None or host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
-
-
-def endpoint_name(endpoint_url: str | None, otherwise: str = "Amazon S3") -> str:
-    """Name an endpoint for people: without a password that its URL may hold."""
-    return _without_secrets(endpoint_url) if endpoint_url else otherwise

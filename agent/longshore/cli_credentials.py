@@ -86,7 +86,7 @@ def _grant(job: Job) -> Grant:
         raise UsageError(f"credentials are for one scope of a project; name it with {missing}")
     partition = partition_of(settings.role_arn) if settings.role_arn else "aws"
     return Grant(
-        Place(store.bucket, store.prefix, partition, settings.kms_key),
+        Place(store.bucket, store.prefix, partition, settings.kms_key_arn),
         settings.project,
         settings.scope,
         settings.fallback or (),

@@ -39,7 +39,7 @@ async def setup(job: Job) -> Shown:
         job.report.line("roles are made by you: see them with --print roles or --print terraform")
     with wiring.open_bucket(settings, location.bucket) as bucket:
         wanted = Wanted(
-            Place(location.bucket, location.prefix, bucket.partition, settings.kms_key),
+            Place(location.bucket, location.prefix, bucket.partition, settings.kms_key_arn),
             bucket.region_for_new,
             UPLOAD_DAYS,
             tls=bucket.is_aws,
@@ -176,12 +176,12 @@ def _default_branch(settings: Settings) -> str:
 
 def _place(settings: Settings, location: BucketLocation) -> Place:
     """Say where the store is, in the part of AWS that the given ARNs are in."""
-    arns = (settings.kms_key, settings.broker_arn, settings.oidc_provider, settings.prune_arn)
+    arns = (settings.kms_key_arn, settings.broker_arn, settings.oidc_provider, settings.prune_arn)
     partitions = {arn.split(":")[1] for arn in arns if arn and arn.startswith("arn:aws")}
     if len(partitions) > 1:
         raise UsageError(f"the ARNs are not of one partition: {', '.join(sorted(partitions))}")
     partition = next(iter(partitions), "aws")
-    return Place(location.bucket, location.prefix, partition, settings.kms_key)
+    return Place(location.bucket, location.prefix, partition, settings.kms_key_arn)
 
 
 def _required(settings: Settings, field: str, what: str, flag: str) -> str:

@@ -37,6 +37,7 @@ from longshore.config_values import (
 )
 from longshore.core.keys import segment
 from longshore.core.policy import check_duration, check_role, check_session_name
+from longshore.core.policy import check_kms_key as check_key_arn
 from longshore.core.roles import check_principal
 from longshore.errors import UsageError
 
@@ -128,6 +129,20 @@ class Settings:
     verbose: bool
     sources: Mapping[str, str]
     """Who said so, by the names of options; those that nobody gave are not in it."""
+
+    @property
+    def kms_key_arn(self) -> str | None:
+        """The KMS key, for policies, which know it by its ARN only.
+
+        Raises:
+            UsageError: it is given by an id or alias.
+        """
+        if self.kms_key is None:
+            return None
+        try:
+            return check_key_arn(self.kms_key)
+        except UsageError as error:
+            raise UsageError(f"{self.sources['kms-key']}: {error}") from None
 
     def format_for(self, command: str) -> Format:
         """Tell in which form a command is to write.

@@ -12,7 +12,7 @@ from longshore.core.foreign_words import endpoint_name, one_line
 from longshore.core.session_credentials import SessionCredentials
 from longshore.errors import AccessDenied, LongshoreError, StoreError, StoreUnavailable
 from longshore.store.aws import open_client, translated
-from longshore.store.s3_errors import BAD_CREDENTIALS, Request
+from longshore.store.s3_errors import BAD_CREDENTIALS, EXPIRED, Request
 
 _CHAINED = timedelta(hours=1)
 _LATER = {"IDPCommunicationError", "RequestLimitExceeded", "Throttling", "ThrottlingException"}
@@ -100,7 +100,7 @@ def _refused(
     answer = f"{request.endpoint} answered {status}{f' {one_line(code)}' if code else ''}"
     reason = f": {said}" if said else ""
 
-    if code in BAD_CREDENTIALS:
+    if code in BAD_CREDENTIALS | EXPIRED:
         return AccessDenied(
             f"{failure}: the credentials of whoever asks have expired or are wrong ({answer});"
             " get new ones"

@@ -46,7 +46,7 @@ S3_FAILURES = (
     KeyError,
 )
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 BAD_CREDENTIALS = {
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
@@ -212,7 +212,7 @@ def _translate_answer(error: ClientError, request: Request, cleaned: Cleaned) ->
     name, message = _name(status, code, cleaned), _message(details, cleaned)
     answer = f"the store answered {name}"
 
-    if code in _EXPIRED:
+    if code in EXPIRED:
         return AccessDenied(
             f"{failure}: the credentials have expired ({name}); get new ones, or use"
             " a role or a credential_process, which are refreshed"

@@ -86,9 +86,16 @@ class Job:
             any_scope: it will do if the build's own scope cannot be told.
         """
         from longshore.ops.reachable import Reading
+        from longshore.ops.room import Room
 
         scopes = self.project.scopes if any_scope else self.project.require_scopes()
-        return Reading(self.store, self.project.name, scopes)
+        return Reading(
+            self.store,
+            self.project.name,
+            scopes,
+            room=Room(self.settings.document_bytes),
+            max_image_bytes=self.settings.max_image_bytes,
+        )
 
     @property
     def full_ids(self) -> bool:

@@ -171,6 +171,7 @@ async def config(job: Job) -> Shown:
         "services": project.services_file,
         "image": images,
         "memory": exact_size(settings.memory_bytes),
+        "max-image-size": exact_size(settings.max_image_bytes),
         "timeout": exact(settings.timeout),
     }
     found = {"services": "found here", "image": "the services file", **project.sources}

@@ -3,10 +3,12 @@
     LongshoreError                  exit
     ├── UsageError                     2   wrong usage, configuration or services file
     ├── NotCached                      3   there is no usable entry: a normal miss
-    │   └── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
+    │   ├── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
+    │   └── TooLarge                   3   more than this run is to take; an option raises that
     ├── NotBuilt                       3   a named service or image does not exist
     ├── CorruptData                    4   stored bytes do not match their digest or format
-    │   └── ObjectMissing              4   an object that is needed is not in the store
+    │   ├── ObjectMissing              4   an object that is needed is not in the store
+    │   └── ObjectTooLarge             4   an object is larger than any of its kind; it was not read
     ├── StoreError                     6   the store refused or failed; a retry will not help
     │   ├── AccessDenied               6   credentials are wrong, expired or too narrow
     │   └── StoreUnavailable           6   may succeed on retry
@@ -20,6 +22,10 @@ escapes is a bug: it exits 1 with a traceback.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class LongshoreError(Exception):
@@ -44,6 +50,10 @@ class UnsupportedFormat(NotCached):
     """A document was written by a newer longshore, and must be kept."""
 
 
+class TooLarge(NotCached):
+    """What is cached is more than this run is to take: of memory, or of the engine's disk."""
+
+
 class NotBuilt(LongshoreError):
     """A service or image that was named does not exist."""
 
@@ -58,6 +68,10 @@ class CorruptData(LongshoreError):
 
 class ObjectMissing(CorruptData):
     """An object that is needed is not in the store."""
+
+
+class ObjectTooLarge(CorruptData):
+    """An object is larger than its reader allows, and has not been read."""
 
 
 class StoreError(LongshoreError):
@@ -92,3 +106,12 @@ class EngineUnavailable(EngineError):
 
 class LayerVanished(EngineError):
     """A layer that the engine had when it was asked is gone; a load in full will do."""
+
+
+def kept(error: E) -> E:
+    """Prepare an error for being kept: forget how it came about.
+
+    A traceback holds every frame, and a frame all that it worked on, such as a whole document.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

@@ -55,8 +55,8 @@ def exact(duration: timedelta) -> str:
 
 
 def exact_size(size_bytes: int) -> str:
-    """Write bytes as they are given to an option, losing none: `256MiB`, `1000MB`."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("MB", 1000**2)):
+    """Write bytes as they are given to an option, losing none: `256MiB`, `50GB`."""
+    for unit, factor in (("GiB", 1 << 30), ("GB", 1000**3), ("MiB", 1 << 20), ("MB", 1000**2)):
         if size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"
     return str(size_bytes)

@@ -18,7 +18,7 @@ FEATURES: frozenset[str] = frozenset()
 MAX_DOCUMENT_BYTES = 16 << 20  # of JSON; a recipe of 1 GB has about 0.1 MB
 MAX_STORED_DOCUMENT_BYTES = 16 << 20
 MAX_VALUES = 640_000  # of a document; the recipe of a layer of 50 GB has 600,000
-MAX_TEXT = 1000
+MAX_TEXT = 2000
 _LEVEL = 9  # documents are small, and read more often than written
 
 T = TypeVar("T", bound=msgspec.Struct)

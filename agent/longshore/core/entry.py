@@ -24,6 +24,7 @@ from longshore.errors import CorruptData, StoreError, UsageError
 
 Kind = Literal["image", "buildkit-cache", "flushed"]
 
+_DIGEST_BYTES, _PART_BYTES = 130, 600  # measured: what Python makes of them
 # RFC 3986, in short; what shows it as a link must not have to look at it again.
 _URL = re.compile(
     r"https?://[A-Za-z0-9.\-:\[\]]{1,255}(?:[/?#][A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{0,1700})?"
@@ -132,6 +133,18 @@ class Entry:
     def config(self, image: Image) -> ImageConfig:
         """Return the parsed config of one of the entry's images."""
         return parse_config(self.documents[parse_digest(image.config)])
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory it takes."""
+        layers = sum(len(image.diff_ids) + len(image.layers) for image in self.images)
+        tags = sum(len(image.tags) for image in self.images)
+        parts = (self.documents, self.images, self.blobs, self.refs)
+        return (
+            sum(map(len, self.documents.values()))
+            + layers * _DIGEST_BYTES
+            + (tags + sum(map(len, parts))) * _PART_BYTES
+        )
 
     def recipe_refs(self) -> dict[Digest, Ref]:
         """Tell which recipe rebuilds each blob that is kept."""

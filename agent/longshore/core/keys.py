@@ -133,15 +133,21 @@ def scope_prefix(project: str, scope: str) -> str:
     return f"{scopes_prefix(project)}{segment(scope)}/"
 
 
-def entries_prefix(project: str, scope: str, service: str | None = None) -> str:
-    """Return the prefix of the entries of a scope, or of one service in it."""
+def entries_prefix(
+    project: str, scope: str, service: str | None = None, platform: str | None = None
+) -> str:
+    """Return the prefix of the entries of a scope, or of one service in it, or of one platform."""
     prefix = f"{scope_prefix(project, scope)}entries/"
-    return prefix if service is None else f"{prefix}{segment(service)}/"
+    for part in (service, platform):
+        if part is None:
+            break
+        prefix += f"{segment(part)}/"
+    return prefix
 
 
 def entry_key(project: str, scope: str, service: str, platform: str, identifier: str) -> str:
     """Return the key of one entry."""
-    return f"{entries_prefix(project, scope, service)}{segment(platform)}/{identifier}"
+    return f"{entries_prefix(project, scope, service, platform)}{identifier}"
 
 
 def parse_entry_key(key: str) -> EntryKey | None:

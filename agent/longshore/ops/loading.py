@@ -27,6 +27,7 @@ from longshore.engine.contract import Engine, EngineImage, ImageStore
 from longshore.errors import EngineError, LayerVanished, LongshoreError
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
+from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 from longshore.ops.tasks import for_each
@@ -131,7 +132,7 @@ class Loader:
         except LayerVanished as error:
             self._report.line(f"{service}: {error}; loading in full")
             plan = plan_load(self._form, entry, ())
-            await self._send(plan, await self._reading.recipes_for(entry, plan.blobs))
+            await self._send(plan, await recipes_for(self._reading, entry, plan.blobs))
             await self._verify(entry)
 
     async def _send(self, plan: LoadPlan, recipes: Mapping[Digest, Recipe]) -> None:

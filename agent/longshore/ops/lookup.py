@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from longshore.core.entry import Entry, Kind
-from longshore.core.keys import segment
 from longshore.ops.reachable import Reading
 
 
@@ -35,9 +34,7 @@ async def find_entry(
         StoreError: the store failed.
     """
     for scope in reading.scopes:
-        for found in await reading.newest(scope, service):
-            if found.key.platform != segment(platform):
-                continue
+        for found in await reading.newest(scope, service, platform):
             entry = await reading.read_entry(found)
             if entry.kind == "flushed" or entry.kind != (kind or entry.kind):
                 continue

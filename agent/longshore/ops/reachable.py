@@ -5,42 +5,43 @@ Only what a live entry reaches is ever reused: that a key exists proves nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from longshore.core.digests import Digest
-from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
 from longshore.core.entry import Entry, decode_entry
 from longshore.core.envelope import unseal
 from longshore.core.keys import (
-    EntryKey,
     Ref,
     entries_prefix,
-    entry_key,
-    parse_entry_key,
     scope_prefix,
     segment,
 )
 from longshore.core.recipe import Chunk, Recipe, decode_recipe
-from longshore.errors import CorruptData, LongshoreError, NotCached, UnsupportedFormat
+from longshore.errors import (
+    CorruptData,
+    LongshoreError,
+    NotCached,
+    ObjectMissing,
+    ObjectTooLarge,
+    TooLarge,
+    UnsupportedFormat,
+    kept,
+)
+from longshore.ops.newest import FoundEntry, newest_below
+from longshore.ops.recipes import read_recipes
 from longshore.ops.report import Report
+from longshore.ops.room import READ_AT_ONCE, Room
 from longshore.ops.tasks import for_each, side_by_side
-from longshore.store.contract import ObjectInfo, Store
+from longshore.store.contract import Store
 
 MAX_AGE_OF_BASIS = timedelta(hours=12)
 """Half of what prune waits before it deletes; see `docs/format.md`, "Basis"."""
-_RECIPES_AT_ONCE = 16
 MAX_KNOWN_CHUNKS = 150_000  # about 80 GB of layers, and 50 MB of memory
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
-    """An entry that was listed, not read yet."""
-
-    key: EntryKey
-    info: ObjectInfo
+MAX_PACKS = 250_000  # 16 TB in full ones; 70 MB of memory
+_MAX_OTHERS = 256  # services, besides those that are exported
+_MAX_WARNINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +52,27 @@ class Reading:
         scopes: the build's own, then its fallback scopes, in the order in which they are asked.
         any_scope: documents may refer to any scope: for looking at what others wrote, never for
             loading it or building on it.
+        room: memory for documents.
+        max_image_bytes: what the layers of one service may hold; `None` for no limit.
     """
 
     store: Store
     project: str
     scopes: tuple[str, ...]
     any_scope: bool = False
+    room: Room = field(default_factory=Room)
+    max_image_bytes: int | None = None
 
-    async def newest(self, scope: str, service: str | None = None) -> list[FoundEntry]:
-        """List the newest entry of each service and platform of a scope, by the greatest id."""
-        newest: dict[tuple[str, str], FoundEntry] = {}
-        async for info in self.store.list(entries_prefix(self.project, scope, service)):
-            key = parse_entry_key(info.key)
-            if key is None:
-                continue
-            place = (key.service, key.platform)
-            if place not in newest or newest[place].key.id < key.id:
-                newest[place] = FoundEntry(key, info)
-        return [newest[place] for place in sorted(newest)]
+    async def newest(
+        self, scope: str, service: str | None = None, platform: str | None = None
+    ) -> list[FoundEntry]:
+        """List the newest entry of each service and platform of a scope, by the greatest id.
+
+        Raises:
+            TooLarge: there are absurdly many.
+        """
+        prefix = entries_prefix(self.project, scope, service, platform)
+        return [newest for newest, _ in await newest_below(self.store, prefix)]
 
     async def read_entry(self, found: FoundEntry) -> Entry:
         """Read and check an entry.
@@ -78,15 +82,20 @@ class Reading:
             CorruptData: it is damaged, or refers to what this build must not read.
         """
         url = self.store.url(found.info.key)
-        stored = await self.store.get(found.info.key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
+
+        def decode(stored: bytes) -> Entry:
+            return decode_entry(unseal(stored).payload, self.project, found.key)
+
         try:
-            entry = decode_entry(unseal(stored.data).payload, self.project, found.key)
+            entry, stored_at = await self.room.open(self.store, found.info.key, decode)
             self._check_scopes(entry.refs)
+        except (ObjectMissing, ObjectTooLarge):
+            raise  # which name the object
         except UnsupportedFormat as error:
             raise UnsupportedFormat(f"{url}: {error}") from error
         except CorruptData as error:
             raise CorruptData(f"{url}: {error}") from error
-        if stored.modified_at - entry.basis > MAX_AGE_OF_BASIS:
+        if stored_at - entry.basis > MAX_AGE_OF_BASIS:
             raise NotCached(
                 f"{url} was published more than 12 hours after its export began, so parts of it"
                 " may be gone; export again"
@@ -101,54 +110,31 @@ class Reading:
             CorruptData: it is missing, damaged, or refers to what this build must not read.
         """
         key = ref.key(self.project)
-        stored = await self.store.get(key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
         try:
-            recipe = await asyncio.to_thread(decode_recipe, stored.data, ref)
+            recipe, _ = await self.room.open(
+                self.store, key, lambda stored: decode_recipe(stored, ref)
+            )
             self._check_scopes(recipe.packs)
+        except (ObjectMissing, ObjectTooLarge):
+            raise  # which name the object
         except UnsupportedFormat as error:
             raise UnsupportedFormat(f"{self.store.url(key)}: {error}") from error
         except CorruptData as error:
             raise CorruptData(f"{self.store.url(key)}: {error}") from error
         return recipe
 
-    async def read_recipes(self, refs: Collection[Ref]) -> dict[Ref, Recipe | LongshoreError]:
-        """Read recipes side by side; those that cannot be used come as their error."""
-        found: dict[Ref, Recipe | LongshoreError] = {}
-
-        async def read(ref: Ref) -> None:
-            try:
-                found[ref] = await self.read_recipe(ref)
-            except (CorruptData, NotCached) as error:
-                found[ref] = error
-
-        async with side_by_side() as group:
-            for ref in refs:
-                group.create_task(read(ref))
-        return found
-
-    async def recipes_for(self, entry: Entry, blobs: Iterable[Digest]) -> dict[Digest, Recipe]:
-        """Read the recipes of blobs of an entry; all of them are needed.
-
-        Raises:
-            UnsupportedFormat: a newer longshore wrote one.
-            CorruptData: one is missing, damaged, or not kept by the entry.
-        """
-        wanted, refs = list(blobs), entry.recipe_refs()
-        if lacking := [blob for blob in wanted if blob not in refs]:
-            key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
-            raise CorruptData(f"{self.store.url(key)} does not keep the layer {lacking[0]}")
-        recipes = await for_each(
-            self.read_recipe, [refs[blob] for blob in wanted], at_once=_RECIPES_AT_ONCE
-        )
-        return dict(zip(wanted, recipes, strict=True))
-
     async def pack_sizes(self, scopes: Iterable[str]) -> dict[Ref, int]:
-        """List the packs that exist, with their sizes."""
+        """List the packs that exist, with their sizes; not all of them, if they are too many.
+
+        What lies in a pack that is not listed is not relied on.
+        """
         sizes: dict[Ref, int] = {}
 
         async def list_packs(scope: str) -> None:
             prefix = f"{scope_prefix(self.project, scope)}packs/"
             async for info in self.store.list(prefix):
+                if len(sizes) >= MAX_PACKS:
+                    return
                 sizes[Ref(scope, info.key.removeprefix(prefix))] = info.size_bytes
 
         async with side_by_side() as group:
@@ -160,7 +146,7 @@ class Reading:
         for ref in refs:
             if ref.scope not in self.scopes and not self.any_scope:
                 raise CorruptData(
-                    f"it refers to the scope {ref.scope!r}, which this build does not read"
+                    f"it refers to the scope {ref.scope[:80]!r}, which this build does not read"
                     f" (it reads {', '.join(self.scopes)})"
                 )
 
@@ -194,10 +180,17 @@ async def find_reachable(
     reachable = Reachable()
     wanted = {segment(service) for service in services}
     listed: list[FoundEntry] = []
-    async with side_by_side() as group:
-        listings = [group.create_task(reading.newest(scope)) for scope in reading.scopes]
+
+    async def newest(scope: str) -> list[FoundEntry]:
+        try:
+            return await reading.newest(scope)
+        except TooLarge as error:
+            report.warn(error)
+            return []
+
+    listings = await for_each(newest, reading.scopes, at_once=READ_AT_ONCE)
     for scope, listing in zip(reading.scopes, listings, strict=True):
-        for found in listing.result():
+        for found in listing:
             if found.key.platform != segment(platform):
                 continue
             if scope == reading.scopes[0]:
@@ -213,6 +206,8 @@ async def find_reachable(
 async def reach_others(reading: Reading, reachable: Reachable, report: Report) -> None:
     """Add what the project's other services make reachable: they may share layers and chunks."""
     others, reachable.others = reachable.others, []
+    if len(others) > _MAX_OTHERS:
+        others = sorted(others, key=lambda found: found.key.id)[-_MAX_OTHERS:]
     await _reach(reading, reachable, others, report)
 
 
@@ -220,16 +215,18 @@ async def _reach(
     reading: Reading, reachable: Reachable, listed: list[FoundEntry], report: Report
 ) -> None:
     entries: dict[FoundEntry, Entry] = {}
+    problems: list[LongshoreError] = []
 
     async def read(found: FoundEntry) -> None:
         try:
-            entries[found] = await reading.read_entry(found)
+            entry = await reading.read_entry(found)
+            reading.room.take(entry.held_bytes)
         except (CorruptData, NotCached) as error:
-            report.warn(error)
+            problems.append(kept(error))
+        else:
+            entries[found] = entry
 
-    async with side_by_side() as group:
-        for found in listed:
-            group.create_task(read(found))
+    await for_each(read, listed, at_once=READ_AT_ONCE)
     in_order = [entries[found] for found in listed if found in entries]
     refs = {
         ref: None
@@ -237,12 +234,16 @@ async def _reach(
         for ref in entry.recipe_refs().values()
         if ref not in reachable.recipes
     }
-    recipes = await reading.read_recipes(refs)
+    recipes = await read_recipes(reading, refs)
     for ref, recipe in recipes.items():
         if isinstance(recipe, Recipe):
             reachable.recipes[ref] = recipe
         else:
-            report.warn(recipe)
+            problems.append(recipe)
+    for problem in problems[:_MAX_WARNINGS]:
+        report.warn(problem)
+    if more := problems[_MAX_WARNINGS:]:
+        report.warn(type(more[0])(f"{len(more):,} more objects cannot be used"))
     for entry in in_order:
         reachable.newest[entry.scope, entry.service] = entry
         reachable.documents.update(entry.documents)
@@ -263,10 +264,15 @@ def _add_recipe(
     broken = {pack for pack, end in ends.items() if reachable.pack_sizes.get(pack, -1) < end}
     if not broken:
         reachable.blobs.setdefault(digest, (ref, recipe))
-    for pack in broken - reachable.broken:
+    for number, pack in enumerate(broken - reachable.broken, len(reachable.broken)):
         key = pack.key(reading.project)
         problem = "is cut short" if pack in reachable.pack_sizes else "is missing"
-        report.warn(CorruptData(f"{reading.store.url(key)} {problem}; what it held is stored anew"))
+        if number < _MAX_WARNINGS:
+            report.warn(
+                CorruptData(f"{reading.store.url(key)} {problem}; what it held is stored anew")
+            )
+        elif number == _MAX_WARNINGS:
+            report.warn(CorruptData("more packs are missing; what they held is stored anew"))
     reachable.broken |= broken
     for stream in recipe.streams:
         for chunk in stream:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,9 @@ def bound_allocator() -> None:
 
 def real_world() -> World:
     """Describe the process: its environment, its directory and its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whatever a terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     return World(
         environment=os.environ,
         directory=Path.cwd(),

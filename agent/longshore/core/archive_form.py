@@ -33,6 +33,10 @@ class ArchiveForm(LoadForm):
             parents[config] = parents.get(config) or (parent if parent != config else None)
         return tuple(Expected(config, tuple(tags[config]), parents[config]) for config in tags)
 
+    def ids(self, entry: Entry) -> tuple[Digest, ...]:
+        """Name each image by its config."""
+        return tuple(Digest(image.config) for image in entry.images)
+
     def stack_ids(self, image: Image) -> Sequence[Digest]:
         """Name stacks by their chain_ids."""
         return stack_ids(image.diff_ids)

@@ -126,6 +126,11 @@ class _Import:
                 unpacked=self._unpacked,
             )
             await loader.look([hit.entry for hit in hits.values()])
+            images = {service.name: service.images for service in services}
+            hits = {
+                name: replace(hit, entry=loader.leave_foreign_tags(name, hit.entry, images[name]))
+                for name, hit in hits.items()
+            }
             await self._load_all(loader, {s.name: s for s in services}, hits)
         for service in services:
             if service.buildkit_cache is not None:

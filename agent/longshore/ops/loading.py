@@ -23,6 +23,8 @@ from longshore.core.load_plan import (
     plan_shared,
 )
 from longshore.core.recipe import Recipe
+from longshore.core.references import ImageReference
+from longshore.core.tags import leave_foreign_tags
 from longshore.engine.contract import Engine, EngineImage, ImageStore
 from longshore.errors import EngineError, LayerVanished, LongshoreError
 from longshore.ops.reachable import Reading
@@ -34,6 +36,7 @@ from longshore.ops.tasks import for_each
 
 FORMS: Mapping[ImageStore, LoadForm] = {"graphdriver": ArchiveForm(), "containerd": LayoutForm()}
 _INSPECTED_AT_ONCE = 8
+_MAX_SAID = 10
 
 
 class Loader:
@@ -81,6 +84,18 @@ class Loader:
                 self._images[image.id] = image
         layers = {image.id: image.diff_ids for image in self._images.values()}
         self._held = self._form.held(layers, entries)
+
+    def leave_foreign_tags(
+        self, service: str, entry: Entry, own: Collection[ImageReference]
+    ) -> Entry:
+        """Keep an entry from taking names from images that the engine has; say which."""
+        present = {tag: image.id for image in self._images.values() for tag in image.tags}
+        entry, left = leave_foreign_tags(entry, self._form.ids(entry), present, own)
+        for tag in left[:_MAX_SAID]:
+            self._report.line(
+                f"{service}: {tag} stays as this engine has it; the cached images go with another"
+            )
+        return entry
 
     def lacks(self, entry: Entry) -> Iterable[Digest]:
         """List the blobs of an entry that have to be sent."""

@@ -107,14 +107,13 @@ def test_an_import_loads_the_right_images_or_misses(objects: dict[str, bytes]) -
 
     result = asyncio.run(import_(fresh, store, SERVICES, notes=notes))
 
-    hits = {done.service for done in result.services if done.outcome == "hit"}
-    assert {done.outcome for done in result.services} <= {"hit", "miss", "failed"}
-    # The engine has verified every layer; so what is there is whole, and nothing is there else.
+    # What the engine refuses, such as a parent that is none, it refuses when images are there.
+    outcomes = [done.outcome for done in result.services]
     for done in result.services:
         if done.outcome == "hit":
             assert set(done.images) <= set(fresh.images)
-    if not hits:
-        assert not any(image.tags for image in fresh.images.values())
+    if outcomes == ["miss", "miss"]:
+        assert fresh.images == {}
     for warning in notes.warnings:
         assert isinstance(warning, CorruptData | NotCached | EngineError)
         assert "\n" not in str(warning)

@@ -179,10 +179,17 @@ def mutated_recipe(draw: st.DrawFn, stored: bytes) -> bytes:
     return codec.compress(dumped(draw(mutated(document))), 1)
 
 
+class Objects(dict[str, bytes]):
+    """What a store holds, which is too much to be printed."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} objects>"
+
+
 @st.composite
 def mutated_objects(draw: st.DrawFn, objects: Mapping[str, bytes]) -> dict[str, bytes]:
     """Change a few objects of a store, lose some, or put one in the place of another."""
-    out = dict(objects)
+    out = Objects(objects)
     for _ in range(draw(st.integers(1, 3))):
         key = draw(st.sampled_from(sorted(objects)))
         kind = key.split("/")[3]

@@ -862,6 +862,37 @@ def test_a_config_is_read_with_its_history() -> None:
     assert config.history == (Step("RUN step 0"), Step("RUN step 1"))
 
 
+STEP = {"created": "2026-01-02T03:04:05Z", "created_by": "RUN a"}
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "built"),
+    [
+        ([], [], True),
+        ([STEP], [STEP, {"created_by": "RUN b"}], True),
+        ([{**STEP, "created": "2026-01-02T03:04:05.000Z"}], [STEP, STEP], True),
+        ([{**STEP, "created": "2026-01-02T05:04:05+02:00"}], [STEP, STEP], True),
+        ([{**STEP, "created": "2026-01-02T03:04:06Z"}], [STEP, STEP], False),
+        ([{**STEP, "created": "2026-01-02T03:04:05"}], [STEP, STEP], False),
+        ([{**STEP, "created": "never"}], [STEP, STEP], False),
+        ([{**STEP, "author": "somebody"}], [STEP, STEP], False),
+        ([{**STEP, "empty_layer": True}], [STEP, STEP], False),
+        ([STEP], [STEP], False),
+        ([STEP], [], False),
+        ([], [STEP, STEP], False),
+        ([STEP], [STEP, STEP, STEP], False),
+    ],
+)
+def test_an_image_was_built_on_another_if_its_history_goes_on_from_there(
+    parent: list[Json], child: list[Json], built: bool
+) -> None:
+    before, after = (
+        parse_config(json.dumps({"history": history}).encode()) for history in (parent, child)
+    )
+
+    assert after.was_built_on(before) is built
+
+
 @pytest.mark.parametrize("text", [b"{}", b'{"rootfs":null}', b'{"rootfs":{"type":"layers"}}'])
 def test_a_config_without_layers_has_none(text: bytes) -> None:
     assert parse_config(text).diff_ids == ()

@@ -6,6 +6,7 @@ The attacker has the rights of the scope that is read: all objects of it are the
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import zstandard
 from tests.support import hostile
-from tests.support.cache import Notes, import_, reading, service
+from tests.support.cache import Notes, export, import_, reading, service
 from tests.support.fake_engine import FakeEngine
 from tests.support.hostile import Pack, fake_digest
 from tests.support.images import pack as tar
+from tests.support.mutations import opened_entry
 
 from longshore.core import codec
 from longshore.core.builder import Client
@@ -625,6 +627,50 @@ async def test_a_build_time_at_the_end_of_the_calendar_can_be_shown() -> None:
         assert plain(shown)["images"][0]["created_at"] is None
 
 
+# Parents
+
+
+async def made_up_parents(store: MemoryStore) -> None:
+    """Say in the stored entry of `web` that its image was built on another one's."""
+    engine = FakeEngine()
+    base = ("base", {"bin/sh": b"#!"})
+    engine.build([base, ("a", {"a": b"a"}), ("env", None)], "web:1")
+    engine.build([base, ("b", {"b": b"b"}), ("env", None)], "web:2")
+    await export(engine, store, [service("web", "web:1", "web:2")])
+    key = next(key for key in store._objects if "/entries/" in key)
+    document = opened_entry(store._objects[key].data)
+    top, other = (i for i in document["images"] if i["tags"])
+    top["parent"], other["parent"] = other["parent"], top["parent"]
+    await store.put(key, hostile.sealed(hostile.written(document)))
+
+
+async def test_a_parent_that_an_engine_would_refuse_is_not_asked_for() -> None:
+    store, fresh, notes = CountingStore(), FakeEngine(), Notes()
+    await made_up_parents(store)
+
+    result = await import_(fresh, store, [WEB], notes=notes)
+
+    assert result.services[0].outcome == "hit", notes.warnings
+    assert {tag for image in fresh.images.values() for tag in image.tags} == {"web:1", "web:2"}
+    assert all(i.parent is None for i in fresh.images.values() if i.tags)
+
+
+async def test_an_export_does_not_believe_made_up_parents() -> None:
+    store, engine = CountingStore(), FakeEngine()
+    await made_up_parents(store)
+    await import_(engine, store, [WEB])
+    base = ("base", {"bin/sh": b"#!"})
+    engine.build([base, ("a", {"a": b"a"}), ("env", None)], "web:1")
+    engine.build([base, ("b", {"b": b"b"}), ("env", None)], "web:2")
+
+    await export(engine, store, [service("web", "web:1", "web:2")])
+
+    fresh = FakeEngine()
+    result = await import_(fresh, store, [WEB])
+    assert result.services[0].outcome == "hit"
+    assert all(image.parent for image in fresh.images.values() if image.tags)
+
+
 # Caches of BuildKit
 
 
@@ -681,6 +727,8 @@ async def test_an_error_that_is_kept_holds_nothing_of_what_was_read() -> None:
     kept: LongshoreError = notes.warnings[0]
     assert kept.__cause__ is None
     assert kept.__context__ is None
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(kept.__traceback__)]
+    assert [name for name in frames if "/core/" in name] == []
 
 
 async def test_room_that_a_missed_service_took_is_given_back() -> None:

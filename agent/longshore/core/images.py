@@ -6,6 +6,7 @@ The bytes of a document are kept as they are: writing its JSON anew would change
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ class Step(msgspec.Struct, frozen=True):
     created: str = ""
     comment: str = ""
     empty_layer: bool = False
+    author: str = ""
 
 
 class _RootFs(msgspec.Struct):
@@ -58,6 +60,29 @@ class ImageConfig:
     def chain_ids(self) -> tuple[Digest, ...]:
         """The chain_id of each layer upon those below it."""
         return chain_ids(self.diff_ids)
+
+    def was_built_on(self, parent: ImageConfig) -> bool:
+        """Tell whether an engine accepts another image as the one that this was built on.
+
+        The rule is moby's (`image/tarexport/load.go`, `checkValidParent`): a history is the
+        parent's and one step more, or there is none at all.
+        """
+        if not self.history and not parent.history:
+            return True
+        if len(self.history) != len(parent.history) + 1:
+            return False
+        steps = zip(self.history, parent.history, strict=False)
+        return all(ours == theirs or _same_step(ours, theirs) for ours, theirs in steps)
+
+
+def _same_step(one: Step, other: Step) -> bool:
+    """Compare steps; engines write the times of a base image in their own way."""
+    try:
+        times = [datetime.fromisoformat(step.created) for step in (one, other)]
+        same_time = times[0] == times[1]
+    except (ValueError, TypeError):  # the latter if only one has a zone
+        return False
+    return same_time and msgspec.structs.replace(one, created=other.created) == other
 
 
 def decode_json(data: bytes, kind: type[T], what: str) -> T:

@@ -30,7 +30,7 @@ async def export(job: Job, names: list[str]) -> Shown:
     defaults = job.project.defaults
     source = Source(defaults.revision, defaults.branch, defaults.job_url)
     settings = wiring.export_settings(job.settings, source)
-    reading = job.reading()
+    reading = job.reading(for_export=True)
     result = await export_services(job.engine, reading, services, settings, job.report)
     text = output.export_text(result, scope=reading.scopes[0], full=job.full_ids)
     return Shown(text, {**_place(job), **export_json(result), **_traffic(job)})

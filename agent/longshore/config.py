@@ -98,6 +98,11 @@ class Settings:
         """How much the documents of a run may take; an import reads ahead so much less."""
         return self.window_bytes - MIN_WINDOW_BYTES
 
+    @property
+    def export_document_bytes(self) -> int:
+        """How much an export may keep of what the scopes hold: what it need not upload."""
+        return self.memory_bytes * 3 // 16
+
     def parts_at_once(self, part_bytes: int) -> int:
         """How many parts an export may have on their way."""
         free = self.memory_bytes - BASELINE_BYTES - EXPORT_BLOCKS_BYTES

@@ -256,6 +256,7 @@ def test_memory_is_split_by_the_documented_arithmetic() -> None:
     much = load({"memory": "2GiB", "concurrency": "64"})
 
     assert settings.window_bytes == (256 - 100 - 40) << 20
+    assert settings.export_document_bytes == 48 << 20
     assert settings.document_bytes == (256 - 100 - 40 - 32) << 20
     assert settings.parts_at_once(8 << 20) == 4
     assert least.document_bytes == 36 << 20

@@ -24,6 +24,7 @@ from longshore.errors import CorruptData, StoreError, UsageError
 
 Kind = Literal["image", "buildkit-cache", "flushed"]
 
+_MAX_SOURCE = 256  # characters; git's names are paths
 _DIGEST_BYTES, _PART_BYTES = 130, 600  # measured: what Python makes of them
 # RFC 3986, in short; what shows it as a link must not have to look at it again.
 _URL = re.compile(
@@ -264,8 +265,8 @@ def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
         ),
         refs=refs,
         source=Source(
-            wire.source.revision and printable(wire.source.revision),
-            wire.source.branch and printable(wire.source.branch),
+            wire.source.revision and printable(wire.source.revision[:_MAX_SOURCE]),
+            wire.source.branch and printable(wire.source.branch[:_MAX_SOURCE]),
             _link(wire.source.job_url),
         ),
         figures=wire.figures,

@@ -21,7 +21,7 @@ from longshore.ops.tasks import for_each
 MAX_SCOPES = 10_000
 MAX_LISTED = 10_000  # entries of others
 MAX_WEIGHED = 50_000  # recipes
-MAX_TAGS = 100  # of one entry
+MAX_TAGS = 30  # of one entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,17 @@ import msgspec
 import pytest
 from pyfastcdc import FastCDC
 
-from longshore.core import chunking, codec, documents, entry, envelope, images, keys, recipe
+from longshore.core import (
+    chunking,
+    codec,
+    documents,
+    entry,
+    entry_checks,
+    envelope,
+    images,
+    keys,
+    recipe,
+)
 from longshore.core.cutting import BlobCutter
 from longshore.core.entry import decode_entry
 from longshore.core.envelope import Envelope, seal
@@ -165,17 +175,29 @@ def test_the_limits_are_those_of_the_code() -> None:
 
     assert described == {
         "key segment": keys.MAX_SEGMENT_BYTES,
+        "characters of a name": keys.MAX_NAME,
         "signatures": envelope.MAX_SIGNATURES_BYTES,
         "document, as stored": documents.MAX_STORED_DOCUMENT_BYTES,
         "document, JSON": documents.MAX_DOCUMENT_BYTES,
+        "values of a document": documents.MAX_VALUES,
         "frame's window": codec._MAX_WINDOW_BYTES,
         "chunk, plain": chunking.MAX_BYTES,
         "chunk, as stored": recipe.MAX_STORED_CHUNK_BYTES,
+        "what a chunk as stored may have more than in plain": recipe.MAX_FRAME_BYTES,
         "pack": recipe.PACK_BYTES,
         "blob": recipe.MAX_BLOB_BYTES,
+        "chunks of a blob": recipe.MAX_CHUNKS,
         "PAX records of one header": MAX_PAX_BYTES,
         "layers of an image": images.MAX_LAYERS,
-        "characters of a tag": entry._MAX_TAG,
+        "steps in the history of a config": images.MAX_STEPS,
+        "values of a config, manifest or index": images.MAX_VALUES,
+        "images of an entry": entry_checks.MAX_IMAGES,
+        "blobs of an entry": entry_checks.MAX_BLOBS,
+        "references of an entry": entry_checks.MAX_BLOBS,
+        "documents of an entry": entry_checks.MAX_DOCUMENTS,
+        "tags of an entry": entry_checks.MAX_TAGS,
+        "documents that the images of an entry lead through": entry_checks.MAX_FOLLOWED_BYTES,
+        "characters of a tag": entry_checks.MAX_TAG,
         "age of the basis, in hours": MAX_AGE_OF_BASIS // timedelta(hours=1),
     }
 

@@ -92,16 +92,26 @@ class Job:
             self._keys = read_keys(self.settings, self.world.directory)
         return self._keys
 
-    def reading(self, *, any_scope: bool = False) -> Reading:
+    def reading(self, *, any_scope: bool = False, for_export: bool = False) -> Reading:
         """Say which part of the store this build reads.
 
         Args:
             any_scope: it will do if the build's own scope cannot be told.
+            for_export: what is read is to be built on, and not to be loaded.
         """
         from longshore.ops.reachable import Reading
+        from longshore.ops.room import Room
 
+        settings = self.settings
         scopes = self.project.scopes if any_scope else self.project.require_scopes()
-        return Reading(self.store, self.project.name, scopes, trusted=self.keys.trusted)
+        return Reading(
+            self.store,
+            self.project.name,
+            scopes,
+            trusted=self.keys.trusted,
+            room=Room(settings.export_document_bytes if for_export else settings.document_bytes),
+            max_image_bytes=settings.max_image_bytes,
+        )
 
     @property
     def full_ids(self) -> bool:

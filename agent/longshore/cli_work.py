@@ -30,7 +30,7 @@ async def export(job: Job, names: list[str]) -> Shown:
     defaults = job.project.defaults
     source = Source(defaults.revision, defaults.branch, defaults.job_url)
     settings = wiring.export_settings(job.settings, source, job.keys)
-    reading = job.reading()
+    reading = job.reading(for_export=True)
     result = await export_services(job.engine, reading, services, settings, job.report)
     text = output.export_text(result, scope=reading.scopes[0], full=job.full_ids)
     return Shown(text, {**_place(job), **export_json(result), **_traffic(job)})
@@ -174,6 +174,7 @@ async def config(job: Job) -> Shown:
         "signing-key": str(settings.signing_key) if settings.signing_key else None,
         "trusted-key": list(settings.trusted_key),
         "memory": exact_size(settings.memory_bytes),
+        "max-image-size": exact_size(settings.max_image_bytes),
         "timeout": exact(settings.timeout),
         "duration": exact(settings.duration),
     }

@@ -46,6 +46,7 @@ MIB = 1 << 20
 LEVELS = range(1, 20)  # beyond 19 zstd takes far more memory; below 1 it saves hardly any time
 MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
+MAX_IMAGE_BYTES = 50 * 1000**3  # beyond what images hold, and what build machines have of disk
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
 SESSION_DURATION = timedelta(hours=1)  # what any role allows, and as much as a chained one can
@@ -64,6 +65,8 @@ GIT_TIMEOUT = timedelta(seconds=10)
 BASELINE_BYTES = 100 * MIB
 # An import's blocks on their way to the engine, beside what is read ahead.
 IMPORT_BLOCKS_BYTES = 40 * MIB
+# What an import reads ahead at least, however much its documents take: three ranges.
+MIN_WINDOW_BYTES = 32 * MIB
 # An export's blocks from the engine, chunks that are being compressed, and the part that is filled.
 # Measured: 400 MB of random bytes to an S3 server take 187 MiB, and 14 more for each part.
 EXPORT_BLOCKS_BYTES = 88 * MIB
@@ -96,6 +99,7 @@ class Settings:
     signing_key: Secret | None
     trusted_key: tuple[str, ...]
     memory_bytes: int
+    max_image_bytes: int
     concurrency: int
     timeout: timedelta
     platform: str | None
@@ -166,6 +170,16 @@ class Settings:
         """How much an import may read ahead: what the baseline and its blocks leave."""
         return self.memory_bytes - BASELINE_BYTES - IMPORT_BLOCKS_BYTES
 
+    @property
+    def document_bytes(self) -> int:
+        """How much the documents of a run may take; an import reads ahead so much less."""
+        return self.window_bytes - MIN_WINDOW_BYTES
+
+    @property
+    def export_document_bytes(self) -> int:
+        """How much an export may keep of what the scopes hold: what it need not upload."""
+        return self.memory_bytes * 3 // 16
+
     def parts_at_once(self, part_bytes: int) -> int:
         """How many parts an export may have on their way."""
         free = self.memory_bytes - BASELINE_BYTES - EXPORT_BLOCKS_BYTES
@@ -208,6 +222,7 @@ def load_settings(
         signing_key=layers.secret("signing-key", is_pem),
         trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
+        max_image_bytes=layers.parsed("max-image-size", _image_size) or MAX_IMAGE_BYTES,
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,
         platform=layers.parsed("platform", _name),
@@ -274,6 +289,13 @@ def _sse(text: str) -> Sse:
     raise UsageError(
         f"{text[:80]!r} is no kind of encryption; known are {', '.join(get_args(Sse))}"
     )
+
+
+def _image_size(text: str) -> int:
+    size = parse_size(text)
+    if not size:
+        raise UsageError("no image fits into nothing; give the size as in 50GB")
+    return size
 
 
 def _memory(text: str) -> int:

@@ -123,6 +123,12 @@ OPTIONS: tuple[Option, ...] = (
         only=_READERS,
     ),
     Option("memory", "Memory to stay within (default: 256MiB).", "SIZE"),
+    Option(
+        "max-image-size",
+        "The most that the layers of one service may hold (default: 50GB).",
+        "SIZE",
+        only=("import", "build", "cat"),
+    ),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
     Option(

@@ -4,10 +4,12 @@
     ├── UsageError                     2   wrong usage, configuration or services file
     ├── NotCached                      3   there is no usable entry: a normal miss
     │   ├── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
-    │   └── NotTrusted                 3   no trusted key signed it
+    │   ├── NotTrusted                 3   no trusted key signed it
+    │   └── TooLarge                   3   more than this run is to take; an option raises that
     ├── NotBuilt                       3   a named service or image does not exist
     ├── CorruptData                    4   stored bytes do not match their digest or format
-    │   └── ObjectMissing              4   an object that is needed is not in the store
+    │   ├── ObjectMissing              4   an object that is needed is not in the store
+    │   └── ObjectTooLarge             4   an object is larger than any of its kind; it was not read
     ├── StoreError                     6   the store refused or failed; a retry will not help
     │   ├── AccessDenied               6   credentials are wrong, expired or too narrow
     │   └── StoreUnavailable           6   may succeed on retry
@@ -21,6 +23,10 @@ escapes is a bug: it exits 1 with a traceback.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class LongshoreError(Exception):
@@ -49,6 +55,10 @@ class NotTrusted(NotCached):
     """No trusted key signed an entry, so it does not count."""
 
 
+class TooLarge(NotCached):
+    """What is cached is more than this run is to take: of memory, or of the engine's disk."""
+
+
 class NotBuilt(LongshoreError):
     """A service or image that was named does not exist."""
 
@@ -63,6 +73,10 @@ class CorruptData(LongshoreError):
 
 class ObjectMissing(CorruptData):
     """An object that is needed is not in the store."""
+
+
+class ObjectTooLarge(CorruptData):
+    """An object is larger than its reader allows, and has not been read."""
 
 
 class StoreError(LongshoreError):
@@ -97,3 +111,12 @@ class EngineUnavailable(EngineError):
 
 class LayerVanished(EngineError):
     """A layer that the engine had when it was asked is gone; a load in full will do."""
+
+
+def kept(error: E) -> E:
+    """Prepare an error for being kept: forget how it came about.
+
+    A traceback holds every frame, and a frame all that it worked on, such as a whole document.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

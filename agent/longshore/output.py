@@ -31,7 +31,7 @@ _SHORT = 12
 
 def shown_id(text: str, *, full: bool) -> str:
     """Write a digest, in full or as `docker images` does."""
-    return text if full else text.removeprefix("sha256:")[:_SHORT]
+    return clean(text if full else text.removeprefix("sha256:")[:_SHORT])
 
 
 def export_text(result: ExportResult, *, scope: str, full: bool) -> str:
@@ -171,7 +171,7 @@ def _list_row(entry: ListedEntry, *, full: bool) -> tuple[str, ...]:
         period(entry.age) if entry.age is not None else "-",
         size(entry.image_bytes) if entry.image_bytes is not None else "-",
         size(entry.stored_bytes) if entry.stored_bytes is not None else "-",
-        entry.id if full else entry.id[-_SHORT:],
+        clean(entry.id if full else entry.id[-_SHORT:]),
         clean(what or ""),
     )
 
@@ -188,10 +188,10 @@ def show_text(entry: ShownEntry, *, full: bool) -> str:
         ("service", clean(entry.service)),
         ("scope", clean(entry.scope)),
         ("platform", clean(entry.platform)),
-        ("entry", entry.id),
+        ("entry", clean(entry.id)),
         ("at", clean(entry.url)),
         ("stored", f"{entry.stored_at:%Y-%m-%d %H:%M:%S} UTC, {age(entry.age)}"),
-        ("by", f"{clean(entry.agent)}, engine {clean(entry.engine_version)} ({entry.image_store})"),
+        ("by", f"{clean(entry.agent)}, {_engine(entry)}"),
         ("ids", _ids_elsewhere(entry)),
         ("size", f"{_what(entry)} of {size(entry.image_bytes)}, stored as {stored}"),
         (
@@ -223,6 +223,10 @@ def show_text(entry: ShownEntry, *, full: bool) -> str:
     ]
     parts.append(columns(rows, right=(2,)))
     return "\n\n".join(parts)
+
+
+def _engine(entry: ShownEntry) -> str:
+    return f"engine {clean(entry.engine_version)} ({clean(entry.image_store)})"
 
 
 def _what(entry: ShownEntry) -> str:
@@ -262,7 +266,7 @@ def diff_text(comparison: Comparison, *, full: bool) -> str:
     head = (
         f"{clean(comparison.service)}: {clean(comparison.verdict)}\n"
         f"  engine against scope {clean(comparison.scope)}, {age(comparison.age)}"
-        f" ({clean(comparison.platform)}, entry {comparison.entry})"
+        f" ({clean(comparison.platform)}, entry {clean(comparison.entry)})"
     )
     parts = [head]
     for image in comparison.images:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 HEARTBEAT_SECONDS = 60.0  # a CI service takes a job that is silent for minutes to be stuck
+_MAX_LINE = 4000
 _YELLOW, _RED, _PLAIN = "\x1b[33m", "\x1b[31m", "\x1b[0m"
 
 
@@ -67,7 +68,7 @@ class LineReport(Report):
     def line(self, text: str) -> None:
         """Say what has been done or found."""
         if not self._quiet:
-            self._write(clean(self._hide(text)))
+            self._write(_one_line(self._hide(text)))
 
     def warn(self, error: LongshoreError, text: str | None = None) -> None:
         """Say what went wrong, and keep it; a plain miss is no reason for a warning."""
@@ -85,7 +86,7 @@ class LineReport(Report):
     def say(self, word: str, text: str, colour: str = _YELLOW) -> None:
         """Say something that is never held back."""
         prefix = f"{colour}{word}:{_PLAIN}" if self._colour else f"{word}:"
-        self._write(f"{prefix} {clean(self._hide(text))}")
+        self._write(f"{prefix} {_one_line(self._hide(text))}")
 
     def begin(self, what: str, total_bytes: int | None) -> None:
         """Begin a long step."""
@@ -171,6 +172,11 @@ class BarReport(LineReport):
 
         # As text, so that nothing in it is taken for markup.
         self._progress.console.print(Text.from_ansi(text), soft_wrap=True)
+
+
+def _one_line(text: str) -> str:
+    """Clean a text, and cut what is longer than anything that there is to say."""
+    return clean(text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]}…")
 
 
 def make_report(world: World, *, quiet: bool) -> LineReport:

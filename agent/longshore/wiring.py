@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ def bound_allocator() -> None:
 
 def real_world() -> World:
     """Describe the process: its environment, its directory and its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whatever a terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     return World(
         environment=os.environ,
         directory=Path.cwd(),

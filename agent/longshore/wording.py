@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from unicodedata import category
+
+_MARKS = frozenset({"Mn", "Me"})  # they take no place of their own
+_MAX_MARKS = 4  # on one letter; languages need three at most
 
 
 def clean(text: str) -> str:
-    """Keep what could steer a terminal out of a text: control, format and separator characters."""
+    """Keep what could steer a terminal out of a text.
+
+    Those are control, format and separator characters, and marks that pile up on one letter until
+    they cover the lines above.
+    """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else f"\\x{ord(character):02x}" for character in text
-    )
+    written = []
+    marks = 0
+    for character in text:
+        marks = marks + 1 if category(character) in _MARKS else 0
+        shown = character.isprintable() and marks <= _MAX_MARKS
+        written.append(character if shown else f"\\x{ord(character):02x}")
+    return "".join(written)
 
 
 def size(size_bytes: float) -> str:
@@ -55,8 +67,8 @@ def exact(duration: timedelta) -> str:
 
 
 def exact_size(size_bytes: int) -> str:
-    """Write bytes as they are given to an option, losing none: `256MiB`, `1000MB`."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("MB", 1000**2)):
+    """Write bytes as they are given to an option, losing none: `256MiB`, `50GB`."""
+    for unit, factor in (("GiB", 1 << 30), ("GB", 1000**3), ("MiB", 1 << 20), ("MB", 1000**2)):
         if size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"
     return str(size_bytes)

@@ -70,6 +70,21 @@ def test_import_without_an_entry_is_a_miss_and_no_failure(shell: Shell) -> None:
     assert shell("import", "web", "--strict") == 3
 
 
+def test_a_service_that_holds_more_than_is_allowed_is_a_miss_that_names_the_option(
+    exported: Shell,
+) -> None:
+    assert exported("import", "web", "--max-image-size", "1kB") == 0
+    assert exported.err.count("warning: ") == 1
+    assert "web: file://" in exported.err
+    assert "more than the 1,000 that --max-image-size allows" in exported.err
+    assert exported.engine.images == {}
+
+    assert exported("import", "web", "--max-image-size", "1kB", "--strict") == 3
+    assert exported("cat", "web", "--max-image-size", "1kB") == 3
+    assert exported.raw == b""
+    assert exported("import", "web", "--max-image-size", "1MB", "--strict") == 0
+
+
 def test_second_import_finds_everything_in_the_engine(exported: Shell) -> None:
     exported("import")
     document = exported.json("import")

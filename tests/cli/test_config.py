@@ -159,6 +159,7 @@ def test_defaults_are_those_that_are_documented() -> None:
 
     assert settings.level == 3
     assert settings.memory_bytes == 256 << 20
+    assert settings.max_image_bytes == 50 * 1000**3
     assert settings.concurrency == 8
     assert settings.timeout == timedelta(hours=1)
     assert settings.parents
@@ -198,6 +199,7 @@ def test_flag_takes_back_a_switch() -> None:
         ({"LONGSHORE_LEVEL": "three"}, {}, "found 'three'"),
         ({"LONGSHORE_STRICT": "maybe"}, {}, "LONGSHORE_STRICT: 'maybe' is neither true nor false"),
         ({"LONGSHORE_MEMORY": "100MiB"}, {}, "LONGSHORE_MEMORY: '100MiB' is too little"),
+        ({"LONGSHORE_MAX_IMAGE_SIZE": "0"}, {}, "LONGSHORE_MAX_IMAGE_SIZE: no image fits"),
         ({"LONGSHORE_CONCURRENCY": "0"}, {}, "from 1 to 256"),
         ({"LONGSHORE_PROJECT": ".."}, {}, "LONGSHORE_PROJECT: '..' cannot be used"),
         ({}, {"level": "x"}, "longshore.toml: level: expected a whole number"),
@@ -225,6 +227,7 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "endpoint-url": "https://s3.example.com",
         "level": "5",
         "memory": "512MiB",
+        "max-image-size": "1GB",
         "concurrency": "3",
         "timeout": "5m",
         "format": "compose",
@@ -252,7 +255,8 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
 
 
 def _attribute(option: Option) -> str:
-    return "memory_bytes" if option.name == "memory" else option.parameter
+    fields = {"memory": "memory_bytes", "max-image-size": "max_image_bytes"}
+    return fields.get(option.name, option.parameter)
 
 
 def test_memory_is_split_by_the_documented_arithmetic() -> None:
@@ -261,7 +265,10 @@ def test_memory_is_split_by_the_documented_arithmetic() -> None:
     much = load({"memory": "2GiB", "concurrency": "64"})
 
     assert settings.window_bytes == (256 - 100 - 40) << 20
+    assert settings.export_document_bytes == 48 << 20
+    assert settings.document_bytes == (256 - 100 - 40 - 32) << 20
     assert settings.parts_at_once(8 << 20) == 4
+    assert least.document_bytes == 36 << 20
     assert least.window_bytes == (208 - 100 - 40) << 20
     assert least.parts_at_once(8 << 20) == 1
     assert much.parts_at_once(8 << 20) == 64

@@ -16,9 +16,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.tars import config_json
 
-from longshore.core import codec, documents
+from longshore.core import codec, documents, entry_checks
 from longshore.core.chunking import AVERAGE_BYTES, MAX_BYTES
 from longshore.core.digests import Digest, digest_of
+from longshore.core.documents import MAX_VALUES
 from longshore.core.entry import (
     Blob,
     EngineFacts,
@@ -29,11 +30,24 @@ from longshore.core.entry import (
     decode_entry,
     encode_entry,
 )
+from longshore.core.entry_checks import MAX_BLOBS, MAX_IMAGES, MAX_TAGS
 from longshore.core.envelope import MAGIC, MAX_SIGNATURES_BYTES, Envelope, Signature, seal, unseal
-from longshore.core.images import CONFIG, LAYER, MAX_LAYERS, Step, parse_config
+from longshore.core.images import (
+    CONFIG,
+    LAYER,
+    MAX_LAYERS,
+    MAX_STEPS,
+    ImageConfig,
+    Step,
+    parse_config,
+)
 from longshore.core.keys import Ref, parse_entry_key
+from longshore.core.layout import OCI_INDEX, OCI_MANIFEST
 from longshore.core.recipe import (
     CHUNK_ID_BYTES,
+    MAX_BLOB_BYTES,
+    MAX_CHUNKS,
+    MAX_FRAME_BYTES,
     MAX_STORED_CHUNK_BYTES,
     PACK_BYTES,
     Chunk,
@@ -41,7 +55,7 @@ from longshore.core.recipe import (
     decode_recipe,
     encode_recipe,
 )
-from longshore.errors import CorruptData, UnsupportedFormat
+from longshore.errors import CorruptData, StoreError, UnsupportedFormat
 
 Json = Any  # what a JSON document holds, at any depth
 
@@ -321,6 +335,18 @@ def test_an_unknown_requirement_is_unsupported(read: Read, stored: bytes) -> Non
 
 
 @readers
+@pytest.mark.parametrize("value", [[], {}, "a", 7], ids=str)
+def test_more_values_than_are_allowed_are_refused_before_they_are_parsed(
+    read: Read, stored: bytes, value: Json
+) -> None:
+    # Each takes two bytes of JSON, and many times that once it is parsed.
+    crowded = changed(stored, lambda document: document.update(unknown=[value] * MAX_VALUES))
+
+    with pytest.raises(CorruptData, match="values"):
+        read(crowded)
+
+
+@readers
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_format_that_never_was_is_corrupt(read: Read, stored: bytes, number: int) -> None:
     broken = changed(stored, lambda document: document.update(format=number))
@@ -560,12 +586,91 @@ ENTRY_DAMAGES: dict[str, Callable[[Json], object]] = {
     "a tag with a space": lambda d: d["images"][0].update(tags=["a b"]),
     "a tag with a control character": lambda d: d["images"][0].update(tags=["a\x1b[2J"]),
     "a tag of absurd length": lambda d: d["images"][0].update(tags=["a" * 401]),
+    "an id for a tag": lambda d: d["images"][0].update(tags=[TOP_ID]),
+    "a digest in a tag": lambda d: d["images"][0].update(tags=[f"app@{TOP_ID}"]),
+    "a tag that no engine shows so": lambda d: d["images"][0].update(
+        tags=["docker.io/library/app:1"]
+    ),
+    "a tag for a shell": lambda d: d["images"][0].update(tags=["app:1;reboot"]),
+    "absurdly many tags": lambda d: d["images"][0].update(tags=["app:1"] * (MAX_TAGS + 1)),
+    "the same image twice": lambda d: d["images"].append(d["images"][1]),
+    "the same layer twice": lambda d: d["blobs"].append(d["blobs"][1]),
+    "the same document twice": lambda d: d["documents"].append(d["documents"][1]),
+    "an image that is its own parent": lambda d: d["images"][1].update(parent=BASE_ID),
+    "images that are each other's parents": lambda d: d["images"][1].update(parent=TOP_ID),
+    "a flushed entry with images": lambda d: d.update(kind="flushed"),
+    "a layer of absurd size": lambda d: d["blobs"][0].update(size=MAX_BLOB_BYTES + 1),
+    "a size of 400 digits": lambda d: d["blobs"][0].update(size=10**400),
+    "a negative figure": lambda d: d["figures"].update(uploaded_bytes=-1),
+    "a figure of 400 digits": lambda d: d["figures"].update(image_bytes=10**400),
+    "a duration without an end": lambda d: d["figures"].update(seconds=1e300),
+    "a duration longer than any": lambda d: d["figures"].update(seconds=1e17),
+    "a name of absurd length": lambda d: d["refs"][0].__setitem__(0, "/" * 100_000),
+    "absurdly many references": lambda d: d.update(refs=d["refs"] * MAX_BLOBS),
+    "absurdly many layers": lambda d: d.update(blobs=d["blobs"] * MAX_BLOBS),
+    "absurdly many images": lambda d: d.update(images=d["images"] * MAX_IMAGES),
 }
 
 
 @pytest.mark.parametrize("change", ENTRY_DAMAGES.values(), ids=ENTRY_DAMAGES.keys())
 def test_an_entry_that_contradicts_itself_is_corrupt(change: Callable[[Json], object]) -> None:
-    with pytest.raises(CorruptData):
+    with pytest.raises(CorruptData) as caught:
+        read_entry(changed(STORED_ENTRY, change))
+
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"images": ENTRY.images * MAX_IMAGES}, id="images"),
+        pytest.param({"blobs": ENTRY.blobs * MAX_BLOBS}, id="layers"),
+    ],
+)
+def test_an_entry_that_readers_would_refuse_is_not_written(more: Json) -> None:
+    with pytest.raises(StoreError, match="cannot be cached"):
+        encode_entry(replace(ENTRY, **more))
+
+
+def test_a_config_that_many_images_share_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bytes] = []
+
+    def parse(data: bytes) -> ImageConfig:
+        calls.append(data)
+        return parse_config(data)
+
+    monkeypatch.setattr(entry_checks, "parse_config", parse)
+
+    def change(document: Json) -> None:
+        top = document["images"][0]
+        more = [{**top, "id": digest_of(b"%d" % n), "tags": []} for n in range(50)]
+        document["images"] += more
+
+    read_entry(changed(STORED_ENTRY, change))
+
+    assert len(calls) == 2
+
+
+def test_images_that_lead_through_the_same_manifests_again_and_again_are_refused() -> None:
+    described = {"mediaType": LAYER, "digest": TOP, "size": 1}
+    large = json.dumps({"layers": [described] * 10_000}).encode()
+
+    def document_of(data: bytes) -> Json:
+        return {
+            "digest": digest_of(data),
+            "media_type": OCI_INDEX,
+            "data": documents.to_base64(data),
+        }
+
+    def change(document: Json) -> None:
+        document["documents"].append(document_of(large))
+        child = {"mediaType": OCI_MANIFEST, "digest": digest_of(large), "size": len(large)}
+        for number in range(100):
+            index = json.dumps({"manifests": [child], "number": number}).encode()
+            document["documents"].append(document_of(index))
+            document["images"].append({**document["images"][0], "id": digest_of(index), "tags": []})
+
+    with pytest.raises(CorruptData, match="too many documents"):
         read_entry(changed(STORED_ENTRY, change))
 
 
@@ -591,10 +696,40 @@ def test_control_characters_of_foreign_texts_are_replaced(bad: str) -> None:
 
     entry = read_entry(changed(STORED_ENTRY, change))
 
-    source = (entry.source.revision, entry.source.branch, entry.source.job_url)
+    source = (entry.source.revision, entry.source.branch)
     types = (*entry.media_types.values(), *(blob.media_type for blob in entry.blobs))
     texts = (entry.agent, entry.engine.version, entry.engine.image_store, *source, *types)
     assert all(text is not None and text.isprintable() for text in texts)
+    assert entry.source.job_url is None
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://ci.example.com/jobs/1?x=[y]&z=%20#step:3", True),
+        ("http://localhost:8080", True),
+        ("https://[2001:db8::1]/jobs", True),
+        ("javascript:alert(1)", False),
+        ("JavaScript:alert(1)//https://ci.example.com", False),
+        ("file:///etc/passwd", False),
+        ("data:text/html,<script>", False),
+        ("//ci.example.com/1", False),
+        ("https://github.com@evil.example/1", False),
+        ('https://ci.example.com/"onmouseover=alert(1)', False),
+        ("https://ci.example.com/<b>", False),
+        ("https://ci.example.com/a b", False),
+        ("https://ci.exаmple.com/1", False),  # noqa: RUF001  # the point: a Cyrillic letter
+        ("https://ci.example.com/" + "a" * 2000, False),
+        (" https://ci.example.com/", False),
+    ],
+)
+def test_only_addresses_on_the_web_count_as_links(url: str, kept: bool) -> None:
+    def change(document: Json) -> None:
+        document["source"]["job_url"] = url
+
+    entry = read_entry(changed(STORED_ENTRY, change))
+
+    assert entry.source.job_url == (url if kept else None)
 
 
 @readers
@@ -642,6 +777,13 @@ RECIPE_DAMAGES: dict[str, Callable[[Json], object]] = {
     "an offset of absurd size": columns(offset=[0, 1 << 64]),
     "nothing stored": columns(stored=[900_000, 0]),
     "more stored than a chunk can weigh": columns(stored=[MAX_STORED_CHUNK_BYTES + 1, 1]),
+    "more stored than a frame of so few bytes can weigh": columns(
+        plain=[1_499_999, 1], stored=[900_000, 1 + MAX_FRAME_BYTES + 1]
+    ),
+    "a size of 400 digits": lambda d: d.update(size=10**400),
+    "absurdly many chunks": lambda d: d["streams"][1].update(
+        pack=[0] * MAX_CHUNKS, offset=[0] * MAX_CHUNKS
+    ),
     "an empty chunk": columns(plain=[1_500_000, 0]),
     "a negative chunk": columns(plain=[1_500_001, -1]),
     "a chunk over the largest": columns(plain=[MAX_BYTES + 1, 1_500_000 - MAX_BYTES - 1]),
@@ -655,6 +797,13 @@ RECIPE_DAMAGES: dict[str, Callable[[Json], object]] = {
 def test_a_recipe_that_makes_no_sense_is_corrupt(change: Callable[[Json], object]) -> None:
     with pytest.raises(CorruptData):
         read_recipe(changed(STORED_RECIPE, change))
+
+
+def test_a_recipe_that_readers_would_refuse_is_not_written() -> None:
+    chunk = Chunk(b"a" * 32, 1, PACKS[0], 0, 10)
+
+    with pytest.raises(StoreError, match="too large to be cached"):
+        encode_recipe(Recipe(TOP, MAX_CHUNKS + 1, "raw", ((chunk,) * (MAX_CHUNKS + 1),)))
 
 
 def test_a_chunk_may_end_where_its_pack_does() -> None:
@@ -713,6 +862,37 @@ def test_a_config_is_read_with_its_history() -> None:
     assert config.history == (Step("RUN step 0"), Step("RUN step 1"))
 
 
+STEP = {"created": "2026-01-02T03:04:05Z", "created_by": "RUN a"}
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "built"),
+    [
+        ([], [], True),
+        ([STEP], [STEP, {"created_by": "RUN b"}], True),
+        ([{**STEP, "created": "2026-01-02T03:04:05.000Z"}], [STEP, STEP], True),
+        ([{**STEP, "created": "2026-01-02T05:04:05+02:00"}], [STEP, STEP], True),
+        ([{**STEP, "created": "2026-01-02T03:04:06Z"}], [STEP, STEP], False),
+        ([{**STEP, "created": "2026-01-02T03:04:05"}], [STEP, STEP], False),
+        ([{**STEP, "created": "never"}], [STEP, STEP], False),
+        ([{**STEP, "author": "somebody"}], [STEP, STEP], False),
+        ([{**STEP, "empty_layer": True}], [STEP, STEP], False),
+        ([STEP], [STEP], False),
+        ([STEP], [], False),
+        ([], [STEP, STEP], False),
+        ([STEP], [STEP, STEP, STEP], False),
+    ],
+)
+def test_an_image_was_built_on_another_if_its_history_goes_on_from_there(
+    parent: list[Json], child: list[Json], built: bool
+) -> None:
+    before, after = (
+        parse_config(json.dumps({"history": history}).encode()) for history in (parent, child)
+    )
+
+    assert after.was_built_on(before) is built
+
+
 @pytest.mark.parametrize("text", [b"{}", b'{"rootfs":null}', b'{"rootfs":{"type":"layers"}}'])
 def test_a_config_without_layers_has_none(text: bytes) -> None:
     assert parse_config(text).diff_ids == ()
@@ -728,8 +908,20 @@ def test_a_config_without_layers_has_none(text: bytes) -> None:
         b'{"history":[{"created_by":"\xff"}]}',
         b'{"x":' + b"[" * 100_000,
         json.dumps({"rootfs": {"diff_ids": [BASE] * (MAX_LAYERS + 1)}}).encode(),
+        json.dumps({"history": [{}] * (MAX_STEPS + 1)}).encode(),
+        json.dumps({"history": [{}] * 1_000_000}).encode(),
     ],
-    ids=["empty", "list", "no digest", "no list", "not UTF-8", "nested", "too many layers"],
+    ids=[
+        "empty",
+        "list",
+        "no digest",
+        "no list",
+        "not UTF-8",
+        "nested",
+        "too many layers",
+        "too many steps",
+        "too many values",
+    ],
 )
 def test_what_is_no_config_is_corrupt(text: bytes) -> None:
     with pytest.raises(CorruptData):

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from longshore.core.keys import (
+    MAX_NAME,
     MAX_SEGMENT_BYTES,
     EntryKey,
     Ref,
@@ -60,10 +61,17 @@ def test_a_segment_holds_only_safe_characters(name: str) -> None:
 
 
 @given(names)
-@example("x" * 10_000)
-@example("漢" * 10_000)
+@example("x" * MAX_NAME)
+@example("漢" * MAX_NAME)
 def test_a_segment_is_never_over_the_limit(name: str) -> None:
     assert len(segment(name)) <= MAX_SEGMENT_BYTES
+
+
+def test_a_name_of_absurd_length_is_refused_and_not_quoted_in_full() -> None:
+    with pytest.raises(UsageError, match="longer than") as caught:
+        segment("/" * (MAX_NAME + 1))
+
+    assert len(str(caught.value)) < 200
 
 
 @given(names)

@@ -19,7 +19,8 @@ from longshore.errors import CorruptData, LongshoreError, NotTrusted
 from longshore.ops.finding import cached_entries
 from longshore.ops.listing import list_entries
 from longshore.ops.lookup import find_entry
-from longshore.ops.reachable import MAX_PASSED_OVER, FoundEntry
+from longshore.ops.newest import FoundEntry
+from longshore.ops.reachable import MAX_PASSED_OVER
 from longshore.ops.showing import show_service
 from longshore.store.memory import MemoryStore
 
@@ -258,7 +259,7 @@ async def test_export_signs_no_parents_that_others_have_stored(store: MemoryStor
     engine = TinyEngine()
     engine.make([*STEPS, ("COPY . .", b"code")], "web:1")
     await export(engine, store, [WEB])
-    stored = await cached_entries(reading(store))
+    stored = [entry async for entry in cached_entries(reading(store))]
     web = next(i for i in engine.images.values() if "web:1" in i.tags)
     assert web.parent is not None
     other = engine.vary(parse_digest(web.parent), "other:1", created="2026-02-02T00:00:00Z")
@@ -267,7 +268,7 @@ async def test_export_signs_no_parents_that_others_have_stored(store: MemoryStor
 
     await export(engine, store, [WEB], signing=KEY, trusted=TRUSTED)
 
-    (signed,) = await cached_entries(reading(store, trusted=TRUSTED))
+    (signed,) = [entry async for entry in cached_entries(reading(store, trusted=TRUSTED))]
     assert other in [image.id for image in signed.images]
     assert other not in [image.id for image in stored[0].images]
 

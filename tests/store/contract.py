@@ -10,7 +10,7 @@ from datetime import UTC, timedelta
 
 import pytest
 
-from longshore.errors import CorruptData, ObjectMissing, StoreError
+from longshore.errors import CorruptData, ObjectMissing, ObjectTooLarge, StoreError
 from longshore.store.contract import Store, Upload, UploadedPart
 
 MIB = 1024 * 1024
@@ -77,7 +77,7 @@ class StoreContract(ABC):
         await store.put("a/b", b"0123456789")
 
         assert (await store.get("a/b", limit_bytes=10)).data == b"0123456789"
-        with pytest.raises(CorruptData, match="10 bytes") as caught:
+        with pytest.raises(ObjectTooLarge, match="10 bytes") as caught:
             await store.get("a/b", limit_bytes=9)
         assert not isinstance(caught.value, ObjectMissing)
 

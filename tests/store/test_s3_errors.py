@@ -22,6 +22,7 @@ from longshore.errors import (
     CorruptData,
     LongshoreError,
     ObjectMissing,
+    ObjectTooLarge,
     StoreError,
     StoreUnavailable,
 )
@@ -406,7 +407,7 @@ async def test_an_object_over_the_limit_is_not_read() -> None:
 
     error = await failure_of(endless, get)
 
-    assert type(error) is CorruptData
+    assert type(error) is ObjectTooLarge
     assert "1000000000000 bytes, more than the 1000 allowed" in str(error)
 
 
@@ -422,7 +423,7 @@ async def test_a_body_of_unknown_length_is_read_up_to_the_limit() -> None:
 
     error = await failure_of(endless, get)
 
-    assert type(error) is CorruptData
+    assert type(error) is ObjectTooLarge
 
 
 @pytest.mark.parametrize(

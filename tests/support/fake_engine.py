@@ -40,7 +40,7 @@ class FakeImage:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.config)["history"])
+        return list(json.loads(self.config).get("history") or ())
 
 
 class FakeEngine(Engine):
@@ -144,8 +144,8 @@ class FakeEngine(Engine):
         assert found is not None
         return tuple(
             Step(
-                created_by=item["created_by"],
-                created=item["created"],
+                created_by=item.get("created_by", ""),
+                created=item.get("created", ""),
                 empty_layer=item.get("empty_layer", False),
             )
             for item in self.images[found.id].history

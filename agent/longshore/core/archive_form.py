@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from longshore.core.archive import ManifestItem, blob_name, manifest_json
 from longshore.core.digests import Digest, digest_of
 from longshore.core.entry import Entry, Image
+from longshore.core.images import ImageConfig, parse_config
 from longshore.core.load_plan import Expected, Files, LoadForm, Stack, bare_config, stack_ids
 from longshore.errors import NotCached
 
@@ -26,12 +27,25 @@ class ArchiveForm(LoadForm):
         # Two images of a containerd store may differ in their attestations only.
         tags: dict[Digest, dict[str, None]] = {}
         parents: dict[Digest, Digest | None] = {}
+        configs: dict[Digest, ImageConfig] = {}
         for image in entry.images:
             config = Digest(image.config)
             tags.setdefault(config, {}).update(dict.fromkeys(image.tags))
-            parent = config_of[image.parent] if image.parent else None
-            parents[config] = parents.get(config) or (parent if parent != config else None)
+            parents.setdefault(config, None)
+            if image.parent is None or parents[config] is not None:
+                continue
+            parent = config_of[image.parent]
+            for name in (config, parent):
+                if name not in configs:
+                    configs[name] = parse_config(entry.documents[name])
+            # Another one would fail the whole load.
+            if parent != config and configs[config].was_built_on(configs[parent]):
+                parents[config] = parent
         return tuple(Expected(config, tuple(tags[config]), parents[config]) for config in tags)
+
+    def ids(self, entry: Entry) -> tuple[Digest, ...]:
+        """Name each image by its config."""
+        return tuple(Digest(image.config) for image in entry.images)
 
     def stack_ids(self, image: Image) -> Sequence[Digest]:
         """Name stacks by their chain_ids."""

@@ -15,7 +15,7 @@ from longshore.core.images import Step
 State = Literal["same", "changed", "rebuilt", "only in engine", "only in cache"]
 """`rebuilt`: the same command made another layer. `changed`: another command in its place."""
 
-_MAX_STEPS = 1000  # aligning takes the square of it; images have less than 200
+_MAX_STEPS = 400  # aligning can take its cube; images have less than 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ FEATURES: frozenset[str] = frozenset()
 
 MAX_DOCUMENT_BYTES = 16 << 20  # of JSON; a recipe of 1 GB has about 0.1 MB
 MAX_STORED_DOCUMENT_BYTES = 16 << 20
-MAX_TEXT = 4096
+MAX_VALUES = 640_000  # of a document; the recipe of a layer of 50 GB has 600,000
+MAX_TEXT = 2000
 _LEVEL = 9  # documents are small, and read more often than written
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -38,10 +39,12 @@ def encode(document: msgspec.Struct) -> bytes:
         StoreError: it is larger than readers accept.
     """
     plain = msgspec.json.encode(document)
-    if len(plain) > MAX_DOCUMENT_BYTES:
+    values = count_values(plain)
+    if len(plain) > MAX_DOCUMENT_BYTES or values > MAX_VALUES:
         raise StoreError(
-            f"a document of {len(plain):,} bytes would be needed, and readers accept"
-            f" {MAX_DOCUMENT_BYTES:,}; an image or a layer is too large to be cached"
+            f"a document of {len(plain):,} bytes and {values:,} values would be needed, and readers"
+            f" accept {MAX_DOCUMENT_BYTES:,} and {MAX_VALUES:,}; an image or a layer is too large"
+            " to be cached"
         )
     return codec.compress(plain, _LEVEL)
 
@@ -53,14 +56,15 @@ def decode(stored: bytes, kind: type[T]) -> T:
         UnsupportedFormat: a newer longshore wrote it.
         CorruptData: it is damaged, or not of this kind.
     """
-    plain = codec.decompress(stored, limit_bytes=MAX_DOCUMENT_BYTES)
+    plain = _open(stored)
     header = _decode(plain, Header)
     if header.format > FORMAT or not FEATURES.issuperset(header.requires):
         unknown = ", ".join(sorted(set(header.requires) - FEATURES))
-        needs = printable(unknown[:80]) or f"format {header.format}"
+        needs = printable(unknown[:80]) or f"format {str(header.format)[:20]}"
         raise UnsupportedFormat(f"written by a newer longshore (it needs {needs}); update this one")
     if header.format != FORMAT:
-        raise CorruptData(f"no document format {header.format} was ever written")
+        raise CorruptData(f"no document format {str(header.format)[:20]} was ever written")
+    del header  # its references come again
     document: T = _decode(plain, kind)
     return document
 
@@ -71,8 +75,7 @@ def decode_refs(stored: bytes) -> tuple[Ref, ...]:
     Raises:
         CorruptData: it is damaged.
     """
-    plain = codec.decompress(stored, limit_bytes=MAX_DOCUMENT_BYTES)
-    return read_refs(_decode(plain, Header).refs)
+    return read_refs(_decode(_open(stored), Header).refs)
 
 
 def read_refs(pairs: list[tuple[str, str]]) -> tuple[Ref, ...]:
@@ -87,6 +90,15 @@ def read_refs(pairs: list[tuple[str, str]]) -> tuple[Ref, ...]:
 def write_refs(refs: tuple[Ref, ...]) -> list[tuple[str, str]]:
     """Write references as a document holds them."""
     return [(ref.scope, ref.id) for ref in refs]
+
+
+def count_values(plain: bytes) -> int:
+    """Count what may become an object when some JSON is parsed: what commas and brackets begin.
+
+    Two bytes of JSON can become an object of 72 bytes, so their number is bounded before they are
+    parsed. Commas within texts count, too.
+    """
+    return plain.count(b",") + plain.count(b"[") + plain.count(b"{")
 
 
 def printable(text: str) -> str:
@@ -112,8 +124,15 @@ def from_base64(text: str) -> bytes:
         raise CorruptData("a document holds text that is not base64") from None
 
 
+def _open(stored: bytes) -> bytes:
+    plain = codec.decompress(stored, limit_bytes=MAX_DOCUMENT_BYTES)
+    if count_values(plain) > MAX_VALUES:
+        raise CorruptData(f"a document holds more than the {MAX_VALUES:,} values allowed")
+    return plain
+
+
 def _decode(plain: bytes, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(plain, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptData(f"not a valid document ({error})") from error
+        raise CorruptData(f"not a valid document ({str(error)[:200]})") from error

@@ -7,6 +7,7 @@ some scope, so every field is checked before it is used.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -14,15 +15,21 @@ from typing import Literal
 import msgspec
 
 from longshore.core import documents
-from longshore.core.digests import Digest, digest_of, hex_of, parse_digest
+from longshore.core.digests import Digest, digest_of, parse_digest
 from longshore.core.documents import printable
+from longshore.core.entry_checks import check_counts, check_entry, has_twice
 from longshore.core.images import ImageConfig, parse_config
 from longshore.core.keys import EntryKey, Ref, segment
-from longshore.errors import CorruptData, UsageError
+from longshore.errors import CorruptData, StoreError, UsageError
 
 Kind = Literal["image", "buildkit-cache", "flushed"]
 
-_MAX_TAG = 400
+_MAX_SOURCE = 256  # characters; git's names are paths
+_DIGEST_BYTES, _PART_BYTES = 130, 600  # measured: what Python makes of them
+# RFC 3986, in short; what shows it as a link must not have to look at it again.
+_URL = re.compile(
+    r"https?://[A-Za-z0-9.\-:\[\]]{1,255}(?:[/?#][A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{0,1700})?"
+)
 
 
 class Misplaced(CorruptData):
@@ -132,6 +139,18 @@ class Entry:
         """Return the parsed config of one of the entry's images."""
         return parse_config(self.documents[parse_digest(image.config)])
 
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory it takes."""
+        layers = sum(len(image.diff_ids) + len(image.layers) for image in self.images)
+        tags = sum(len(image.tags) for image in self.images)
+        parts = (self.documents, self.images, self.blobs, self.refs)
+        return (
+            sum(map(len, self.documents.values()))
+            + layers * _DIGEST_BYTES
+            + (tags + sum(map(len, parts))) * _PART_BYTES
+        )
+
     def recipe_refs(self) -> dict[Digest, Ref]:
         """Tell which recipe rebuilds each blob that is kept."""
         return {
@@ -163,7 +182,15 @@ class _Wire(msgspec.Struct):
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """Write the document of an entry, without its envelope."""
+    """Write the document of an entry, without its envelope.
+
+    Raises:
+        StoreError: it has more parts, or is larger, than readers accept.
+    """
+    try:
+        check_counts(entry)
+    except CorruptData as error:
+        raise StoreError(f"{entry.service} cannot be cached: {error}") from None
     return documents.encode(
         _Wire(
             format=documents.FORMAT,
@@ -216,6 +243,8 @@ def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
     if wire.basis.tzinfo is None:
         raise CorruptData("the entry's basis has no time zone")
     refs = documents.read_refs(wire.refs)
+    if has_twice([item.digest for item in wire.documents]):
+        raise CorruptData("the entry holds the same document twice")
     kept = {parse_digest(item.digest): documents.from_base64(item.data) for item in wire.documents}
     for digest, data in kept.items():
         if digest_of(data) != digest:
@@ -239,45 +268,17 @@ def decode_entry(payload: bytes, project: str, key: EntryKey) -> Entry:
             for blob in wire.blobs
         ),
         refs=refs,
-        source=Source(*(text and printable(text) for text in msgspec.structs.astuple(wire.source))),
+        source=Source(
+            wire.source.revision and printable(wire.source.revision[:_MAX_SOURCE]),
+            wire.source.branch and printable(wire.source.branch[:_MAX_SOURCE]),
+            _link(wire.source.job_url),
+        ),
         figures=wire.figures,
     )
-    _check_blobs(entry)
-    _check_images(entry)
+    check_entry(entry)
     return entry
 
 
-def _check_blobs(entry: Entry) -> None:
-    for blob in entry.blobs:
-        digest = parse_digest(blob.digest)
-        if blob.size < 0:
-            raise CorruptData("a layer of the entry has a negative size")
-        if blob.recipe is None:
-            continue
-        if not 0 <= blob.recipe < len(entry.refs):
-            raise CorruptData("a layer of the entry names a recipe that the entry does not")
-        if entry.refs[blob.recipe].id.partition(".")[0] != hex_of(digest):
-            raise CorruptData("a layer of the entry names a recipe of another layer")
-
-
-def _check_images(entry: Entry) -> None:
-    if entry.kind == "image" and not entry.images:
-        raise CorruptData("the entry holds no image")
-    if entry.kind == "buildkit-cache" and entry.index not in entry.documents:
-        raise CorruptData("the entry holds no index of a cache")
-    blobs = {blob.digest for blob in entry.blobs}
-    ids = {image.id for image in entry.images}
-    for image in entry.images:
-        parse_digest(image.id)
-        config = entry.documents.get(parse_digest(image.config))
-        if config is None:
-            raise CorruptData("an image of the entry has no config in it")
-        if list(parse_config(config).diff_ids) != image.diff_ids:
-            raise CorruptData("an image of the entry has other layers than its config")
-        if len(image.layers) != len(image.diff_ids) or not blobs.issuperset(image.layers):
-            raise CorruptData("an image of the entry has layers that the entry does not name")
-        if image.parent is not None and image.parent not in ids:
-            raise CorruptData("an image of the entry has a parent that is not in the entry")
-        for tag in image.tags:
-            if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable() or " " in tag:
-                raise CorruptData("an image of the entry has an impossible tag")
+def _link(text: str | None) -> str | None:
+    """Keep what can be followed without harm: an address on the web, without a user in it."""
+    return text if text is not None and _URL.fullmatch(text) else None

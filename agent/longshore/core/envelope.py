@@ -63,5 +63,5 @@ def unseal(stored: bytes) -> Envelope:
                 stored[start : start + length], type=tuple[Signature, ...]
             )
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise CorruptData(f"its signatures cannot be read ({error})") from error
+            raise CorruptData(f"its signatures cannot be read ({str(error)[:200]})") from error
     return Envelope(stored[start + length :], signatures)

@@ -40,9 +40,9 @@ def created_at(step: Step) -> datetime | None:
     """Read when a step was done; `None` if it does not say."""
     try:
         created = datetime.fromisoformat(step.created)
-    except ValueError:
+        return created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter at the ends of the calendar
         return None
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 def layers_of(

@@ -18,6 +18,7 @@ from longshore.core.ids import is_id
 from longshore.errors import CorruptData, UsageError
 
 MAX_SEGMENT_BYTES = 200  # file systems stop at 255 bytes; SeaweedFS does, too
+MAX_NAME = 1024  # characters; git's names of branches are paths, and file systems stop at 255
 _HASH_DIGITS = 32
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._-]|~[0-9A-F]{2})+(?:~~[0-9a-f]{32})?", re.ASCII)
@@ -29,8 +30,12 @@ def segment(name: str) -> str:
     """Write a name as one key segment.
 
     Raises:
-        UsageError: the name is empty, `.` or `..`, or is no valid Unicode.
+        UsageError: the name is empty, `.` or `..`, absurdly long, or is no valid Unicode.
     """
+    if len(name) > MAX_NAME:
+        raise UsageError(
+            f"{name[:80]!r}… cannot be used as a name: it is longer than {MAX_NAME} characters"
+        )
     if name in ("", ".", ".."):
         raise UsageError(f"{name!r} cannot be used as a name of a project, scope or service")
     try:
@@ -128,15 +133,21 @@ def scope_prefix(project: str, scope: str) -> str:
     return f"{scopes_prefix(project)}{segment(scope)}/"
 
 
-def entries_prefix(project: str, scope: str, service: str | None = None) -> str:
-    """Return the prefix of the entries of a scope, or of one service in it."""
+def entries_prefix(
+    project: str, scope: str, service: str | None = None, platform: str | None = None
+) -> str:
+    """Return the prefix of the entries of a scope, or of one service in it, or of one platform."""
     prefix = f"{scope_prefix(project, scope)}entries/"
-    return prefix if service is None else f"{prefix}{segment(service)}/"
+    for part in (service, platform):
+        if part is None:
+            break
+        prefix += f"{segment(part)}/"
+    return prefix
 
 
 def entry_key(project: str, scope: str, service: str, platform: str, identifier: str) -> str:
     """Return the key of one entry."""
-    return f"{entries_prefix(project, scope, service)}{segment(platform)}/{identifier}"
+    return f"{entries_prefix(project, scope, service, platform)}{identifier}"
 
 
 def parse_entry_key(key: str) -> EntryKey | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from longshore.core.digests import Digest, parse_digest
-from longshore.core.images import parse_config
+from longshore.core.images import decode_json, parse_config
 from longshore.errors import CorruptData
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -127,6 +127,27 @@ def walk(roots: Iterable[Digest], documents: Mapping[Digest, bytes]) -> Tree:
     return tree
 
 
+def tree_bytes(root: Digest, documents: Mapping[Digest, bytes], *, limit_bytes: int) -> int:
+    """Tell how many bytes of documents have to be read to follow an image.
+
+    Args:
+        limit_bytes: stop counting when it is more.
+
+    Raises:
+        CorruptData: a document cannot be read.
+    """
+    seen, waiting, total = {root}, [root], 0
+    while waiting and total <= limit_bytes:
+        data = documents[waiting.pop()]
+        total += len(data)
+        for child in _children(_read(data)):
+            name = parse_digest(child.digest)
+            if child.is_node and name in documents and name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class ImageTree:
     """An image as a containerd store keeps it.
@@ -198,7 +219,4 @@ def _children(node: _Node) -> list[Descriptor]:
 
 
 def _read(data: bytes) -> _Node:
-    try:
-        return msgspec.json.decode(data, type=_Node)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptData(f"an image's manifest cannot be read ({error})") from error
+    return decode_json(data, _Node, "manifest")

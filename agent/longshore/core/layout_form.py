@@ -38,10 +38,16 @@ class LayoutForm(LoadForm):
 
     def expected(self, entry: Entry) -> tuple[Expected, ...]:
         """List the images that are sent, by the digests of their indexes or manifests."""
+        layers = _layers(entry)
         return tuple(
-            Expected(_target(entry, image)[0], tuple(image.tags), None)
+            Expected(_target(entry, image, layers)[0], tuple(image.tags), None)
             for image in self.images(entry)
         )
+
+    def ids(self, entry: Entry) -> tuple[Digest, ...]:
+        """Name each image by its index or manifest."""
+        layers = _layers(entry)
+        return tuple(_target(entry, image, layers)[0] for image in entry.images)
 
     def stack_ids(self, image: Image) -> Sequence[Digest]:
         """Name stacks by their blobs: the same layer, compressed otherwise, is another blob."""
@@ -54,8 +60,8 @@ class LayoutForm(LoadForm):
         return {
             stack
             for entry in entries
-            for image in entry.images
-            if _target(entry, image)[0] in engine_images
+            for image, name in zip(entry.images, self.ids(entry), strict=True)
+            if name in engine_images
             for stack in self.stack_ids(image)
         }
 
@@ -70,10 +76,12 @@ class LayoutForm(LoadForm):
         roots: list[Descriptor] = []
         others: dict[Digest, None] = {}
         kept = entry.recipe_refs()
+        layers = _layers(entry)
         for image in self.images(entry):
-            target, media_type, documents, blobs = _target(entry, image)
+            target, media_type, documents, blobs = _target(entry, image, layers)
             files |= {blob_name(digest): data for digest, data in documents.items()}
-            others |= dict.fromkeys(d for d in blobs if d in kept and d not in image.layers)
+            own = set(image.layers)
+            others |= dict.fromkeys(d for d in blobs if d in kept and d not in own)
             size = len(documents[target])
             named: list[dict[str, str] | None] = [{NAME: _full_name(tag)} for tag in image.tags]
             roots += [Descriptor(media_type, target, size, name) for name in named or [None]]
@@ -83,11 +91,7 @@ class LayoutForm(LoadForm):
         self, stacks: Sequence[Stack], entries: Collection[Entry]
     ) -> tuple[Files, tuple[Digest, ...]]:
         """Write manifests and configs of bare images, and the index that names them."""
-        layers = {
-            blob.digest: descriptor
-            for entry in entries
-            for blob, descriptor in zip(entry.blobs, _layers(entry), strict=True)
-        }
+        layers = {digest: layer for entry in entries for digest, layer in _layers(entry).items()}
         files: Files = {}
         roots: list[Descriptor] = []
         for stack in stacks:
@@ -102,7 +106,7 @@ class LayoutForm(LoadForm):
 
 
 def _target(
-    entry: Entry, image: Image
+    entry: Entry, image: Image, layers: Mapping[str, Descriptor]
 ) -> tuple[Digest, str, dict[Digest, bytes], Collection[Digest]]:
     """Tell what an image's id will be; its media type, its documents, and all of its blobs."""
     tree = None
@@ -112,22 +116,21 @@ def _target(
         documents = {digest: entry.documents[digest] for digest in tree.documents}
         return Digest(image.id), tree.documents[Digest(image.id)], documents, tree.blobs
     config = entry.documents[Digest(image.config)]
-    by_digest = {layer.digest: layer for layer in _layers(entry)}
     manifest = write_manifest(
         Descriptor(OCI_CONFIG, image.config, len(config)),
-        [by_digest[layer] for layer in image.layers],
+        [layers[layer] for layer in image.layers],
     )
     documents = {digest_of(manifest): manifest, Digest(image.config): config}
     return digest_of(manifest), OCI_MANIFEST, documents, ()
 
 
-def _layers(entry: Entry) -> list[Descriptor]:
-    return [
-        Descriptor(
+def _layers(entry: Entry) -> dict[str, Descriptor]:
+    return {
+        blob.digest: Descriptor(
             OCI_LAYER if blob.media_type == LAYER else blob.media_type, blob.digest, blob.size
         )
         for blob in entry.blobs
-    ]
+    }
 
 
 def _layout(files: Files, roots: Sequence[Descriptor]) -> Files:

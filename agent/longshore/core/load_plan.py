@@ -50,6 +50,10 @@ class LoadForm(ABC):
         """List the images of an entry as the engine will name them."""
 
     @abstractmethod
+    def ids(self, entry: Entry) -> tuple[Digest, ...]:
+        """Tell what the engine calls each image of an entry, whether it is sent or not."""
+
+    @abstractmethod
     def stack_ids(self, image: Image) -> Sequence[Digest]:
         """Name each stack of an image's layers, from the base on, as this form tells them apart."""
 

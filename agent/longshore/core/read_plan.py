@@ -12,6 +12,10 @@ from heapq import merge
 from longshore.core.keys import Ref
 from longshore.core.recipe import Chunk, Recipe
 
+# Measured: what a chunk takes in a recipe and in a plan, and what each read of a plan adds.
+_CHUNK_BYTES = 460
+_READ_BYTES = 360
+
 
 @dataclass(frozen=True, slots=True)
 class RangeRead:
@@ -97,6 +101,23 @@ def plan_reads(recipes: Sequence[Recipe], *, max_range_bytes: int, max_gap_bytes
     return ReadPlan(tuple(reads), tuple(blobs))
 
 
+def weigh(recipe: Recipe, *, max_range_bytes: int, max_gap_bytes: int) -> int:
+    """Tell about how much memory a recipe and its plan take, without planning.
+
+    It is not the layer's size that costs, but the number of its chunks, and of the reads that they
+    need; whoever made the recipe chose both.
+    """
+    runs = chunks = 0
+    for stream in recipe.streams:
+        growing = _Run.none()
+        for chunk in stream:
+            if not growing.take(chunk, max_range_bytes, max_gap_bytes):
+                growing = _Run.begun(chunk)
+                runs += 1
+        chunks += len(stream)
+    return chunks * _CHUNK_BYTES + runs * _READ_BYTES
+
+
 def _runs(
     stream: Sequence[Chunk], *, max_range_bytes: int, max_gap_bytes: int
 ) -> list[tuple[float, list[Chunk]]]:
@@ -106,18 +127,52 @@ def _runs(
     """
     total = sum(chunk.plain_bytes for chunk in stream) or 1
     runs: list[tuple[float, list[Chunk]]] = []
+    growing = _Run.none()
     before = 0
     for chunk in stream:
-        run = runs[-1][1] if runs else None
-        if run is not None:
-            last = run[-1]
-            gap = chunk.offset - (last.offset + last.stored_bytes)
-            length = chunk.offset + chunk.stored_bytes - run[0].offset
-            near = chunk.pack == last.pack and 0 <= gap <= max_gap_bytes
-            if near and length <= max_range_bytes:
-                run.append(chunk)
-                before += chunk.plain_bytes
-                continue
-        runs.append((before / total, [chunk]))
+        if growing.take(chunk, max_range_bytes, max_gap_bytes):
+            runs[-1][1].append(chunk)
+        else:
+            growing = _Run.begun(chunk)
+            runs.append((before / total, [chunk]))
         before += chunk.plain_bytes
     return runs
+
+
+@dataclass(slots=True)
+class _Run:
+    """A range of a pack that grows as chunks join it."""
+
+    pack: Ref | None
+    start: int
+    end: int
+    wasted: int
+    """Bytes of the range that no chunk needs."""
+
+    @classmethod
+    def none(cls) -> _Run:
+        return cls(None, 0, 0, 0)
+
+    @classmethod
+    def begun(cls, chunk: Chunk) -> _Run:
+        return cls(chunk.pack, chunk.offset, chunk.offset + chunk.stored_bytes, 0)
+
+    def take(self, chunk: Chunk, max_range_bytes: int, max_gap_bytes: int) -> bool:
+        """Take a chunk in, if that costs little; tell whether it did.
+
+        A chunk that the range holds costs nothing, such as the zeros of a sparse file, each of
+        which is the same chunk. A gap is read for nothing, and never more than half of the range,
+        or recipes could be made that read thousands of times what they need.
+        """
+        if chunk.pack != self.pack or chunk.offset < self.start:
+            return False
+        end = chunk.offset + chunk.stored_bytes
+        if end <= self.end:
+            return True
+        gap = chunk.offset - self.end
+        wasted = self.wasted + max(gap, 0)
+        length = end - self.start
+        if gap > max_gap_bytes or length > max_range_bytes or 2 * wasted > length:
+            return False
+        self.end, self.wasted = end, wasted
+        return True

@@ -48,7 +48,9 @@ class BlobBuilder:
         if self._left[wanted]:
             return wanted
         if any(self._left):
-            raise CorruptData("the header and payload streams of a layer do not fit together")
+            raise CorruptData(
+                f"the header and payload streams of {self._recipe.digest} do not fit together"
+            )
         return None
 
     def feed(self, stream: int, plain: bytes) -> list[memoryview]:
@@ -72,7 +74,10 @@ class BlobBuilder:
             CorruptData: it is not the blob that it should be.
         """
         if self._joiner is not None:
-            self._joiner.finish()
+            try:
+                self._joiner.finish()
+            except CorruptData as error:
+                raise CorruptData(f"{self._recipe.digest} cannot be joined: {error}") from None
         digest = "sha256:" + self._sha256.hexdigest()
         if self._size != self._recipe.size_bytes or digest != self._recipe.digest:
             raise CorruptData(

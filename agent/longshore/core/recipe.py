@@ -15,13 +15,15 @@ from longshore.core import documents
 from longshore.core.chunking import MAX_BYTES
 from longshore.core.digests import Digest, hex_of, parse_digest
 from longshore.core.keys import Ref
-from longshore.errors import CorruptData
+from longshore.errors import CorruptData, StoreError
 
 Method = Literal["tar", "raw"]
 
 CODEC = "zstd"
 PACK_BYTES = 64 << 20
 MAX_STORED_CHUNK_BYTES = MAX_BYTES + (1 << 16)  # zstd adds a few bytes to what cannot be compressed
+MAX_FRAME_BYTES = 4 << 10  # so many at most (zstd's own bound); or a byte could cost a megabyte
+MAX_CHUNKS = 150_000  # of a blob: 50 GB, at 340 KiB each
 MAX_BLOB_BYTES = 1 << 42
 CHUNK_ID_BYTES = 32
 
@@ -78,7 +80,16 @@ class _Document(msgspec.Struct):
 
 
 def encode_recipe(recipe: Recipe) -> bytes:
-    """Write a recipe as it is stored."""
+    """Write a recipe as it is stored.
+
+    Raises:
+        StoreError: it is larger than readers accept.
+    """
+    if (chunks := sum(map(len, recipe.streams))) > MAX_CHUNKS:
+        raise StoreError(
+            f"the layer {recipe.digest} is too large to be cached: it has {chunks:,} chunks, and"
+            f" readers accept {MAX_CHUNKS:,}"
+        )
     packs = recipe.packs
     numbers = {pack: number for number, pack in enumerate(packs)}
     return documents.encode(
@@ -120,13 +131,15 @@ def decode_recipe(stored: bytes, ref: Ref) -> Recipe:
     packs = documents.read_refs(document.refs)
     if any(pack.is_recipe for pack in packs):
         raise CorruptData("the recipe names a recipe where a pack belongs")
+    if sum(len(stream.pack) for stream in document.streams) > MAX_CHUNKS:
+        raise CorruptData(f"the recipe has more than the {MAX_CHUNKS:,} chunks allowed")
     streams = tuple(_chunks(stream, packs) for stream in document.streams)
     if len(streams) != (2 if document.method == "tar" else 1):
         raise CorruptData("the recipe has a wrong number of streams")
+    if not 0 <= document.size <= MAX_BLOB_BYTES:
+        raise CorruptData("the recipe claims a size that no layer has")
     if document.size != sum(chunk.plain_bytes for stream in streams for chunk in stream):
         raise CorruptData("the chunks of the recipe do not add up to its size")
-    if document.size > MAX_BLOB_BYTES:
-        raise CorruptData(f"the recipe claims {document.size:,} bytes, more than any layer has")
     return Recipe(digest, document.size, document.method, streams)  # type: ignore[arg-type]
 
 
@@ -143,8 +156,8 @@ def _chunks(stream: _Stream, packs: tuple[Ref, ...]) -> tuple[Chunk, ...]:
         if not (
             0 <= pack < len(packs)
             and offset >= 0
-            and 0 < stored <= MAX_STORED_CHUNK_BYTES
             and 0 < plain <= MAX_BYTES
+            and 0 < stored <= min(plain + MAX_FRAME_BYTES, MAX_STORED_CHUNK_BYTES)
             and offset + stored <= PACK_BYTES
         ):
             raise CorruptData(f"chunk {number} of the recipe lies outside of what a pack can hold")

@@ -1,13 +1,20 @@
-"""Decide which tag goes to which image when the images of several services are loaded."""
+"""Decide which tag goes to which image when the images of several services are loaded.
+
+An entry names the tags that its images had where it was exported, and whoever may write the scope
+chose them. So a load must not take a name from an image that the engine has, unless it is a name of
+the service.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
+from longshore.core.digests import Digest
 from longshore.core.entry import Entry
+from longshore.core.references import ImageReference
 
 
 def share_out_tags(
@@ -40,3 +47,37 @@ def share_out_tags(
         )
         for service, entry in entries.items()
     }
+
+
+def leave_foreign_tags(
+    entry: Entry,
+    ids: Sequence[Digest],
+    present: Mapping[str, Digest],
+    own: Collection[ImageReference],
+) -> tuple[Entry, tuple[str, ...]]:
+    """Drop the tags by which an engine knows other images already, such as a newer base image.
+
+    Those that are in a repository of the service's own images stay: to move them is what an import
+    is for. A tag that the engine does not have is given, so that `FROM` finds the base image.
+
+    Args:
+        ids: what the engine calls each of the entry's images.
+        present: the image of each tag that the engine has.
+        own: references that the service has in the services file.
+
+    Returns:
+        The entry, and the tags that it lost.
+    """
+    repositories = {reference.repository for reference in own}
+    left: list[str] = []
+    images = []
+    for image, image_id in zip(entry.images, ids, strict=True):
+        kept = []
+        for tag in image.tags:
+            is_own = ImageReference.parse(tag).repository in repositories
+            if is_own or present.get(tag, image_id) == image_id:
+                kept.append(tag)
+            else:
+                left.append(tag)
+        images.append(msgspec.structs.replace(image, tags=kept))
+    return replace(entry, images=tuple(images)), tuple(left)

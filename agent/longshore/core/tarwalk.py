@@ -92,6 +92,8 @@ def pax_size(records: bytes) -> int | None:
     """Find the `size` record among PAX records; the last one counts (POSIX pax, "Extended")."""
     size = None
     position = 0
+    if b"size=" not in records:  # which is so nearly always; a walk through 1 MiB can take a second
+        return None
     while position < len(records):
         space = records.find(b" ", position, position + 20)
         if space < 0 or not records[position:space].isdigit():

@@ -5,13 +5,18 @@ more (BuildKit v0.25, `cache/remotecache/local`). So only what the index leads t
 what is written is complete before the index that names it.
 
 It gives and takes archives as an engine does, so that the same code moves both.
+
+A directory can lie in a checkout, and then whoever wrote that made it. So no symbolic link in it is
+followed, neither to read nor to write; the directory itself may be one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +38,7 @@ from longshore.errors import CorruptData, EngineError
 
 _BLOCK_BYTES = 4 << 20
 _MAX_DOCUMENT_BYTES = 8 << 20
+_MAX_DEPTH = 16  # BuildKit's indexes lead to manifests, and those to blobs
 _FILE_MODE, _BLOB_MODE = 0o644, 0o444  # BuildKit's own
 
 T = TypeVar("T")
@@ -116,12 +122,12 @@ class CacheDirectory:
 
     def _read(self) -> CacheContents | None:
         try:
-            index = (self._path / INDEX_FILE).read_bytes()
+            index = _read_small(self._path / INDEX_FILE)
         except FileNotFoundError:
             return None
         root = digest_of(index)
         documents = {root: index}
-        while True:
+        for _ in range(_MAX_DEPTH):
             tree = walk([root], documents)
             small = [d for d, b in tree.blobs.items() if belongs_in_entry(b.media_type, b.size)]
             if not small and not tree.absent:
@@ -129,12 +135,12 @@ class CacheDirectory:
                 return CacheContents(root, documents, tree)
             for digest in (*tree.absent, *small):
                 documents[digest] = self._document(digest)
+        raise CorruptData(f"the index of {self._path} leads through more than {_MAX_DEPTH} others")
 
     def _document(self, digest: Digest) -> bytes:
         path = self._blob(digest)
         try:
-            with path.open("rb") as file:
-                data = file.read(_MAX_DOCUMENT_BYTES + 1)
+            data = _read_small(path)
         except FileNotFoundError:
             raise CorruptData(f"{path} is missing, though the cache's index leads to it") from None
         if digest_of(data) != digest:
@@ -163,7 +169,7 @@ class CacheDirectory:
 
     def _archive(self, blobs: Sequence[Digest]) -> Iterator[bytes]:
         for digest in blobs:
-            with self._blob(digest).open("rb") as file:
+            with _opened(self._blob(digest)) as file:
                 size = os.fstat(file.fileno()).st_size
                 yield member_header(blob_name(digest), size)
                 left = size
@@ -180,18 +186,51 @@ class CacheDirectory:
         return Path(tempfile.mkdtemp(prefix=".longshore-", dir=self._path))
 
     def _accept(self, scratch: Path, index: bytes) -> None:
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        for blob in list(scratch.iterdir()):
-            blob.chmod(_BLOB_MODE)
-            blob.replace(self._blobs / blob.name)
-        for name, data in (LAYOUT_FILE, (INDEX_FILE, index)):
-            file = scratch / name
-            file.write_bytes(data)
-            file.chmod(_FILE_MODE)
-            file.replace(self._path / name)
+        with _folder(self._path) as root, _folder(scratch) as made:
+            with _folder("blobs", root) as blobs, _folder("sha256", blobs) as place:
+                for name in os.listdir(made):
+                    os.chmod(name, _BLOB_MODE, dir_fd=made)
+                    os.replace(name, name, src_dir_fd=made, dst_dir_fd=place)
+            for name, data in (LAYOUT_FILE, (INDEX_FILE, index)):
+                (scratch / name).write_bytes(data)
+                os.chmod(name, _FILE_MODE, dir_fd=made)
+                os.replace(name, name, src_dir_fd=made, dst_dir_fd=root)
 
     def _blob(self, digest: Digest) -> Path:
         return self._blobs / hex_of(digest)
+
+
+@contextlib.contextmanager
+def _folder(path: Path | str, parent: int | None = None) -> Iterator[int]:
+    """Open a folder to work in it, making it if it has a parent; a link there is refused."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if parent is not None:
+        flags |= os.O_NOFOLLOW
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, dir_fd=parent)
+    folder = os.open(path, flags, dir_fd=parent)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file, and nothing that is called like one: no link, no pipe, no device."""
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise EngineError(f"{path} is no regular file, so it is not read")
+        yield file
+
+
+def _read_small(path: Path) -> bytes:
+    with _opened(path) as file:
+        data = file.read(_MAX_DOCUMENT_BYTES + 1)
+    if len(data) > _MAX_DOCUMENT_BYTES:
+        raise CorruptData(f"{path} is larger than any document of a cache")
+    return data
 
 
 class _Unpacking:

@@ -16,6 +16,7 @@ from longshore.core.archive import blob_name
 from longshore.core.digests import Digest
 from longshore.core.entry import Blob, Entry, cache_name
 from longshore.core.export_plan import EntryContents
+from longshore.core.layout import walk
 from longshore.core.service import Service
 from longshore.core.sorting import ArchiveSorter
 from longshore.engine.cache_directory import CacheContents, CacheDirectory
@@ -25,6 +26,7 @@ from longshore.ops.lookup import find_entry
 from longshore.ops.publishing import Publisher
 from longshore.ops.reachable import Reachable, Reading, reach_others
 from longshore.ops.rebuilding import build_archive
+from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 
@@ -173,9 +175,11 @@ async def import_cache(
         for passed in hit.passed:
             report.line(f"{service.name}: {passed}")
         entry = hit.entry
+        reading.room.take(entry.held_bytes)
+        _check_whole(entry)
         directory = CacheDirectory(path)
         wanted = _lacking(entry, await directory.sizes())
-        recipes = await reading.recipes_for(entry, wanted)
+        recipes = await recipes_for(reading, entry, wanted)
         assert entry.index is not None  # checked when the entry was read
         archive = build_archive(
             reading.store,
@@ -205,4 +209,21 @@ async def import_cache(
 
 
 def _lacking(entry: Entry, present: dict[Digest, int]) -> Collection[Digest]:
-    return [Digest(b.digest) for b in entry.blobs if present.get(Digest(b.digest)) != b.size]
+    return [
+        Digest(blob.digest)
+        for blob in entry.blobs
+        if present.get(Digest(blob.digest)) != blob.size and blob.digest not in entry.documents
+    ]
+
+
+def _check_whole(entry: Entry) -> None:
+    """Refuse a cache with holes: a build that is given one that cannot be read fails.
+
+    Raises:
+        CorruptData: its index leads to what the entry does not hold, or cannot be read.
+    """
+    assert entry.index is not None  # checked when the entry was read
+    tree = walk([entry.index], entry.documents)
+    lost = tree.absent.union(tree.blobs).difference(Digest(blob.digest) for blob in entry.blobs)
+    if lost:
+        raise CorruptData(f"the cached BuildKit cache lacks {min(lost)}, to which its index leads")

@@ -10,7 +10,8 @@ from longshore.core.layout_form import LayoutForm
 from longshore.core.load_plan import plan_load
 from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
-from longshore.ops.rebuilding import build_archive
+from longshore.ops.rebuilding import RANGE_BYTES, build_archive
+from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 
@@ -41,20 +42,21 @@ async def cat_service(
         StoreError: the store failed.
     """
     entry = (await find_cached(reading, service, platform)).entry
+    reading.room.take(entry.held_bytes)
     plan = plan_load(ArchiveForm(), entry, ())
     files, blobs = dict(plan.files), list(plan.blobs)
     if entry.engine.image_store == "containerd":  # whose kind looks for a layout first
         layout, others = LayoutForm().describe(entry)
         files |= layout
         blobs += others
-    recipes = list((await reading.recipes_for(entry, blobs)).values())
+    recipes = list((await recipes_for(reading, entry, blobs)).values())
     report.begin("reading", sum(recipe.stored_bytes for recipe in recipes))
     archive = build_archive(
         reading.store,
         reading.project,
         files=tuple(files.items()),
         recipes=recipes,
-        window_bytes=window_bytes,
+        window_bytes=max(window_bytes - reading.room.held_bytes, RANGE_BYTES),
         fetched=report.advance,
     )
     async with contextlib.aclosing(one_ahead(archive)) as blocks:

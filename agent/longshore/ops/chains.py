@@ -106,6 +106,8 @@ def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collectio
     needs them; to store them, the engine would have to save everything once more. A chain without
     parents stays as it is, and an entry that was stored without them gives none.
 
+    An entry whose images were not built on each other gives none either: its writer made that up.
+
     Args:
         blobs: layers that can be rebuilt. What lacks one has to come from the engine, which may
             know nothing of the stored parents.
@@ -130,9 +132,20 @@ def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collectio
                     size_bytes=same.size_bytes if same is not None else 0,
                 )
                 following = image.parent
+        built = all(
+            entry.config(stored[image]).was_built_on(entry.config(stored[parent]))
+            for image, parent in ((image, stored[image].parent) for image in kept)
+            if parent is not None
+        )
         whole = all(set(stored[image].layers).issubset(blobs) for image in kept)
         as_high = all(_height(stored, named) >= _height(here, named) for named in chain.named)
-        if whole and as_high and tagged.issubset(kept) and set(chain.named).issubset(kept):
+        if (
+            built
+            and whole
+            and as_high
+            and tagged.issubset(kept)
+            and set(chain.named).issubset(kept)
+        ):
             return Chain(tuple(kept.values()), chain.named)
     return chain
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator, Collection
+
 from longshore.core.documents import printable
 from longshore.core.entry import Entry, Kind
 from longshore.core.keys import name_of, segment
-from longshore.errors import CorruptData, LongshoreError, NotCached, UsageError
+from longshore.errors import CorruptData, LongshoreError, NotCached, TooLarge, UsageError, kept
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.reachable import Reading
+
+_MAX_ENTRIES = 1000
+_MAX_NAMES = 20
 
 
 async def find_cached(
@@ -31,7 +37,7 @@ async def find_cached(
         try:
             hit = await find_entry(reading, service, name, kind)
         except (CorruptData, NotCached) as error:
-            found[name] = error
+            found[name] = kept(error)
         else:
             if hit is not None:
                 found[name] = hit
@@ -47,21 +53,26 @@ async def find_cached(
     return result
 
 
-async def cached_entries(reading: Reading) -> list[Entry]:
+async def cached_entries(reading: Reading) -> AsyncGenerator[Entry, None]:
     """Read what the scopes hold: the newest entry of each scope, service and platform.
 
-    Those that were flushed, are damaged, not trusted, or written by a newer longshore are left out.
+    Those that were flushed, are damaged, not trusted, or written by a newer longshore are left out,
+    and so are those beyond the first thousand. One is held at a time.
     """
-    entries: list[Entry] = []
+    left = _MAX_ENTRIES
     for scope in reading.scopes:
-        for found in await reading.newest(scope):
+        try:
+            listed = await reading.newest(scope)
+        except TooLarge:
+            continue
+        for found in listed[:left]:
+            left -= 1
             try:
                 entry = (await reading.read_counting(found)).entry
             except (CorruptData, NotCached):
                 continue  # `list` tells about them
             if entry.kind != "flushed":
-                entries.append(entry)
-    return entries
+                yield entry
 
 
 async def _platforms(reading: Reading, service: str) -> tuple[str, ...]:
@@ -69,16 +80,31 @@ async def _platforms(reading: Reading, service: str) -> tuple[str, ...]:
     for scope in reading.scopes:
         for found in await reading.newest(scope, service):
             names[name_of(found.key.platform)] = None
+    if len(names) > _MAX_NAMES:
+        raise UsageError(
+            f"{service} is cached for {len(names):,} platforms; say which with --platform"
+        )
     return tuple(sorted(names))
 
 
 async def _not_cached(reading: Reading, service: str, platform: str | None) -> NotCached:
-    entries = await cached_entries(reading)
-    others = sorted({e.platform for e in entries if segment(e.service) == segment(service)})
+    others: set[str] = set()
+    names: set[str] = set()
+    async with contextlib.aclosing(cached_entries(reading)) as entries:
+        async for entry in entries:
+            names.add(printable(entry.service))
+            if segment(entry.service) == segment(service):
+                others.add(printable(entry.platform))
     if platform and others:
         return NotCached(
-            f"no cached image for {service} on {platform}; it is cached for {' and '.join(others)}"
+            f"no cached image for {service} on {platform};"
+            f" it is cached for {' and '.join(_some(others))}"
         )
-    names = sorted({printable(entry.service) for entry in entries})
-    known = f"cached are {', '.join(names)}" if names else "nothing is cached yet"
+    known = f"cached are {', '.join(_some(names))}" if names else "nothing is cached yet"
     return NotCached(f"no cached image for {service} in {', '.join(reading.scopes)}; {known}")
+
+
+def _some(names: Collection[str]) -> list[str]:
+    """Choose as many names as a line can hold."""
+    first = sorted(names)[:_MAX_NAMES]
+    return first if len(first) == len(names) else [*first, f"{len(names) - len(first):,} more"]

@@ -21,14 +21,17 @@ from longshore.core.recipe import Recipe
 from longshore.core.service import Service
 from longshore.core.tags import share_out_tags
 from longshore.engine.contract import Engine, EngineInfo
-from longshore.errors import CorruptData, LongshoreError, NotCached
+from longshore.errors import CorruptData, LongshoreError, NotCached, kept
 from longshore.ops.buildkit_cache import ImportedCache, import_cache
 from longshore.ops.handing_over import hand_over_services
 from longshore.ops.loading import FORMS, Loader
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.reachable import Reading
+from longshore.ops.rebuilding import RANGE_BYTES
+from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
-from longshore.ops.tasks import side_by_side
+from longshore.ops.room import READ_AT_ONCE
+from longshore.ops.tasks import for_each, side_by_side
 
 _LOADED_AT_ONCE = 4  # services; more would only share the same cores and the same memory
 
@@ -38,7 +41,8 @@ class ImportSettings:
     """How an import runs; the defaults live in `config.py`.
 
     Args:
-        window_bytes: how much may be read ahead, for all services together.
+        window_bytes: how much may be read ahead, for all services together; what documents hold
+            counts against it.
         client: finds out what will build; `None` if nobody wants to know what to tell it.
     """
 
@@ -117,11 +121,16 @@ class _Import:
                 self._reading,
                 FORMS[info.image_store],
                 self._report,
-                window_bytes=self._settings.window_bytes,
+                window_bytes=self._window_bytes,
                 fetched=self._fetched,
                 unpacked=self._unpacked,
             )
             await loader.look([hit.entry for hit in hits.values()])
+            images = {service.name: service.images for service in services}
+            hits = {
+                name: replace(hit, entry=loader.leave_foreign_tags(name, hit.entry, images[name]))
+                for name, hit in hits.items()
+            }
             await self._load_all(loader, {s.name: s for s in services}, hits)
         for service in services:
             if service.buildkit_cache is not None:
@@ -140,6 +149,7 @@ class _Import:
             try:
                 hit = await find_entry(self._reading, service.name, info.platform)
                 if hit is not None:
+                    self._reading.room.take(hit.entry.held_bytes)
                     FORMS[info.image_store].describe(
                         hit.entry
                     )  # what cannot be described is a miss, here
@@ -147,11 +157,9 @@ class _Import:
                         require_readable(hit.entry, parse_version(info.version))
                 found[service.name] = hit
             except (CorruptData, NotCached) as error:
-                found[service.name] = error
+                found[service.name] = kept(error)
 
-        async with side_by_side() as group:
-            for service in services:
-                group.create_task(find(service))
+        await for_each(find, services, at_once=READ_AT_ONCE)
         hits: dict[str, Hit] = {}
         for service in services:
             hit = found[service.name]
@@ -174,14 +182,23 @@ class _Import:
         def fetched(size_bytes: int) -> None:
             self._result.downloaded_bytes += size_bytes
 
-        return await import_cache(
-            self._reading,
-            service,
-            platform,
-            window_bytes=self._settings.window_bytes,
-            fetched=fetched,
-            report=self._report,
-        )
+        held = self._reading.room.held_bytes
+        try:
+            return await import_cache(
+                self._reading,
+                service,
+                platform,
+                window_bytes=self._window_bytes,
+                fetched=fetched,
+                report=self._report,
+            )
+        finally:
+            self._reading.room.give_back(self._reading.room.held_bytes - held)
+
+    @property
+    def _window_bytes(self) -> int:
+        left = self._settings.window_bytes - self._reading.room.held_bytes
+        return max(left, RANGE_BYTES)
 
     async def _hand_over(self, services: Sequence[Service]) -> None:
         """Find out what makes the next builds warm; that it cannot be told is no failure."""
@@ -204,10 +221,11 @@ class _Import:
         recipes: dict[str, dict[Digest, Recipe]] = {}
         for name, hit in list(hits.items()):
             try:
-                recipes[name] = await self._reading.recipes_for(hit.entry, loader.lacks(hit.entry))
+                recipes[name] = await recipes_for(self._reading, hit.entry, loader.lacks(hit.entry))
             except LongshoreError as error:
                 self._miss(name, error)
                 del hits[name]
+        loader.window_bytes = self._window_bytes
         known = {blob: r for by_blob in recipes.values() for blob, r in by_blob.items()}
         self._expected = known
         self._report.begin("downloading", sum(recipe.stored_bytes for recipe in known.values()))
@@ -267,7 +285,7 @@ class _Import:
         outcome: Literal["miss", "failed"] = (
             "miss" if isinstance(error, CorruptData | NotCached) else "failed"
         )
-        self._report.warn(error, f"{service}: {error}")
+        self._report.warn(kept(error), f"{service}: {error}")
         self._done(service, outcome, str(error))
 
     def _done(self, service: str, outcome: Literal["miss", "failed"], reason: str) -> None:

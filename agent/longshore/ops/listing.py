@@ -5,18 +5,31 @@ Nothing here reads packs. Documents of other scopes are looked at, too, and neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from longshore.core.documents import printable
 from longshore.core.entry import Entry, Kind
 from longshore.core.keys import Ref, name_of, scopes_prefix, segment
-from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached, NotTrusted
-from longshore.ops.reachable import FoundEntry, Reading
+from longshore.errors import (
+    AccessDenied,
+    CorruptData,
+    LongshoreError,
+    NotCached,
+    NotTrusted,
+    TooLarge,
+    kept,
+)
+from longshore.ops.newest import FoundEntry
+from longshore.ops.reachable import Reading
+from longshore.ops.room import READ_AT_ONCE
 from longshore.ops.tasks import for_each
 
-_READ_AT_ONCE = 16
+# Whoever may write a scope decides how much there is to list; see `docs/cli.md`.
+MAX_SCOPES = 10_000
+MAX_LISTED = 10_000  # entries of others
+MAX_WEIGHED = 50_000  # recipes
+MAX_TAGS = 30  # of one entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +84,30 @@ async def list_entries(
         StoreError: the store failed, or refuses a scope that a build would read.
     """
     looking = replace(reading, any_scope=True)
-    found = await for_each(
-        lambda scope: _list_scope(looking, scope, platform),
-        [segment(scope) for scope in reading.scopes],
-        at_once=_READ_AT_ONCE,
-    )
     refused: list[ListedEntry] = []
+
+    async def own(scope: str) -> list[FoundEntry]:
+        try:
+            return await _list_scope(looking, segment(scope), platform)
+        except TooLarge as error:
+            refused.append(_refused(scope, error))
+            return []
+
+    scopes = await for_each(own, reading.scopes, at_once=READ_AT_ONCE)
     if all_scopes:
-        found += await _list_others(looking, platform, refused)
+        scopes += await _list_others(looking, platform, refused)
+    found = [one for scope in scopes for one in scope]
+    if more := found[MAX_LISTED:]:
+        refused.append(_refused("", TooLarge(f"{len(more):,} further entries are not listed")))
     now = await reading.store.now()
+    weights: dict[Ref, int | LongshoreError] = {}
 
-    async def read(one: FoundEntry) -> list[tuple[ListedEntry, frozenset[Ref]]]:
-        return await _read(looking, one, now)
+    async def read(one: FoundEntry) -> list[ListedEntry]:
+        rows = await _read(looking, one, now)
+        return [await _with_weight(looking, listed, needed, weights) for listed, needed in rows]
 
-    rows = await for_each(read, [one for scope in found for one in scope], at_once=_READ_AT_ONCE)
-    listed = [row for found_rows in rows for row in found_rows]
-    refs = list({ref for _, needed in listed for ref in needed})
-    weights = await for_each(lambda ref: _weigh(looking, ref), refs, at_once=_READ_AT_ONCE)
-    known = dict(zip(refs, weights, strict=True))
-    return [*(_with_weight(entry, needed, known) for entry, needed in listed), *refused]
+    listed = await for_each(read, found[:MAX_LISTED], at_once=READ_AT_ONCE)
+    return [*(row for rows in listed for row in rows), *refused]
 
 
 async def _list_others(
@@ -98,22 +116,35 @@ async def _list_others(
     own = {segment(scope) for scope in reading.scopes}
     folders: list[str] = []
     try:
-        folders += [
-            folder
-            async for folder in reading.store.list_folders(scopes_prefix(reading.project))
-            if folder not in own and _name(folder) is not None
-        ]
+        async for folder in reading.store.list_folders(scopes_prefix(reading.project)):
+            if folder not in own and _name(folder) is not None:
+                folders.append(folder)
+            if len(folders) > MAX_SCOPES:
+                text = f"more than {MAX_SCOPES:,} scopes; the others are not listed"
+                refused.append(_refused("", TooLarge(text)))
+                break
     except AccessDenied as error:
         refused.append(ListedEntry("", "", "", "", problem=f"other scopes: {error}"))
+    left = MAX_LISTED
 
     async def one(folder: str) -> list[FoundEntry]:
+        nonlocal left
         try:
-            return await _list_scope(reading, folder, platform)
-        except AccessDenied as error:
-            refused.append(ListedEntry(_name(folder) or "", "", "", "", problem=str(error)))
+            found = await _list_scope(reading, folder, platform)
+        except (AccessDenied, TooLarge) as error:
+            refused.append(_refused(_name(folder) or "", error))
             return []
+        kept, left = found[: max(left, 0)], left - len(found)
+        if len(kept) < len(found):
+            text = f"{len(found) - len(kept):,} further entries are not listed"
+            refused.append(_refused(_name(folder) or "", TooLarge(text)))
+        return kept
 
-    return await for_each(one, sorted(folders), at_once=_READ_AT_ONCE)
+    return await for_each(one, sorted(folders)[:MAX_SCOPES], at_once=READ_AT_ONCE)
+
+
+def _refused(scope: str, error: LongshoreError) -> ListedEntry:
+    return ListedEntry(scope, "", "", "", problem=str(error))
 
 
 async def _list_scope(reading: Reading, folder: str, platform: str | None) -> list[FoundEntry]:
@@ -168,7 +199,7 @@ def _with_contents(listed: ListedEntry, entry: Entry) -> tuple[ListedEntry, froz
         image_bytes=sum(blob.size for blob in entry.blobs),
         images=len(entry.images),
         layers=len(entry.blobs),
-        tags=tuple(entry.images[0].tags) if entry.images else (),
+        tags=tuple(entry.images[0].tags[:MAX_TAGS]) if entry.images else (),
         revision=entry.source.revision or None,
         branch=entry.source.branch or None,
         job_url=entry.source.job_url or None,
@@ -180,19 +211,29 @@ async def _weigh(reading: Reading, ref: Ref) -> int | LongshoreError:
     try:
         return (await reading.read_recipe(ref)).stored_bytes
     except (CorruptData, NotCached, AccessDenied) as error:
-        return error
+        return kept(error)
 
 
-def _with_weight(
-    listed: ListedEntry, refs: frozenset[Ref], weights: Mapping[Ref, int | LongshoreError]
+async def _with_weight(
+    reading: Reading,
+    listed: ListedEntry,
+    refs: frozenset[Ref],
+    weights: dict[Ref, int | LongshoreError],
 ) -> ListedEntry:
+    """Add up what an entry's recipes weigh, reading those that no other entry needed yet."""
+    if listed.kind is None:
+        return listed
     total = 0
     for ref in sorted(refs):
+        if ref not in weights:
+            if len(weights) >= MAX_WEIGHED:
+                return listed
+            weights[ref] = await _weigh(reading, ref)
         weight = weights[ref]
         if isinstance(weight, LongshoreError):
             return replace(listed, problem=str(weight))
         total += weight
-    return listed if listed.kind is None else replace(listed, stored_bytes=total)
+    return replace(listed, stored_bytes=total)
 
 
 def _name(written: str) -> str | None:

@@ -23,16 +23,20 @@ from longshore.core.load_plan import (
     plan_shared,
 )
 from longshore.core.recipe import Recipe
+from longshore.core.references import ImageReference
+from longshore.core.tags import leave_foreign_tags
 from longshore.engine.contract import Engine, EngineImage, ImageStore
 from longshore.errors import EngineError, LayerVanished, LongshoreError
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
+from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 from longshore.ops.tasks import for_each
 
 FORMS: Mapping[ImageStore, LoadForm] = {"graphdriver": ArchiveForm(), "containerd": LayoutForm()}
 _INSPECTED_AT_ONCE = 8
+_MAX_SAID = 10
 
 
 class Loader:
@@ -80,6 +84,18 @@ class Loader:
                 self._images[image.id] = image
         layers = {image.id: image.diff_ids for image in self._images.values()}
         self._held = self._form.held(layers, entries)
+
+    def leave_foreign_tags(
+        self, service: str, entry: Entry, own: Collection[ImageReference]
+    ) -> Entry:
+        """Keep an entry from taking names from images that the engine has; say which."""
+        present = {tag: image.id for image in self._images.values() for tag in image.tags}
+        entry, left = leave_foreign_tags(entry, self._form.ids(entry), present, own)
+        for tag in left[:_MAX_SAID]:
+            self._report.line(
+                f"{service}: {tag} stays as this engine has it; the cached images go with another"
+            )
+        return entry
 
     def lacks(self, entry: Entry) -> Iterable[Digest]:
         """List the blobs of an entry that have to be sent."""
@@ -131,7 +147,7 @@ class Loader:
         except LayerVanished as error:
             self._report.line(f"{service}: {error}; loading in full")
             plan = plan_load(self._form, entry, ())
-            await self._send(plan, await self._reading.recipes_for(entry, plan.blobs))
+            await self._send(plan, await recipes_for(self._reading, entry, plan.blobs))
             await self._verify(entry)
 
     async def _send(self, plan: LoadPlan, recipes: Mapping[Digest, Recipe]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from longshore.core.entry import Entry, Kind
-from longshore.core.keys import segment
 from longshore.errors import NotTrusted
 from longshore.ops.reachable import Reading
 
@@ -44,9 +43,7 @@ async def find_entry(
     """
     passed: list[NotTrusted] = []
     for scope in reading.scopes:
-        for found in await reading.newest(scope, service):
-            if found.key.platform != segment(platform):
-                continue
+        for found in await reading.newest(scope, service, platform):
             try:
                 counting = await reading.read_counting(found)
             except NotTrusted as error:

@@ -5,22 +5,17 @@ Only what a live entry reaches is ever reused: that a key exists proves nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from longshore.core.digests import Digest
-from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
 from longshore.core.entry import Entry, Misplaced, decode_entry
 from longshore.core.envelope import unseal
 from longshore.core.keys import (
-    EntryKey,
     Ref,
     entries_prefix,
-    entry_key,
-    parse_entry_key,
     scope_prefix,
     segment,
 )
@@ -30,11 +25,18 @@ from longshore.errors import (
     LongshoreError,
     NotCached,
     NotTrusted,
+    ObjectMissing,
+    ObjectTooLarge,
+    TooLarge,
     UnsupportedFormat,
+    kept,
 )
+from longshore.ops.newest import FoundEntry, newest_below
+from longshore.ops.recipes import read_recipes
 from longshore.ops.report import Report
+from longshore.ops.room import READ_AT_ONCE, Room
 from longshore.ops.tasks import for_each, side_by_side
-from longshore.store.contract import ObjectInfo, Store
+from longshore.store.contract import Store
 
 if TYPE_CHECKING:
     from longshore.core.signing import TrustedKeys
@@ -43,24 +45,10 @@ MAX_AGE_OF_BASIS = timedelta(hours=12)
 """Half of what prune waits before it deletes; see `docs/format.md`, "Basis"."""
 MAX_PASSED_OVER = 16
 """How many entries that do not count a reader with trusted keys reads, to find one that does."""
-_RECIPES_AT_ONCE = 16
 MAX_KNOWN_CHUNKS = 150_000  # about 80 GB of layers, and 50 MB of memory
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
-    """An entry that was listed, not read yet.
-
-    Attributes:
-        older: those of the same scope, service and platform before it, the newest first; no more
-            than a reader with trusted keys may go through, and none for others.
-        count_older: how many there are.
-    """
-
-    key: EntryKey
-    info: ObjectInfo
-    older: tuple[FoundEntry, ...] = ()
-    count_older: int = 0
+MAX_PACKS = 250_000  # 16 TB in full ones; 70 MB of memory
+_MAX_OTHERS = 256  # services, besides those that are exported
+_MAX_WARNINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +73,8 @@ class Reading:
         any_scope: documents may refer to any scope: for looking at what others wrote, never for
             loading it or building on it.
         trusted: only entries that one of these keys signed count; all do without them.
+        room: memory for documents.
+        max_image_bytes: what the layers of one service may hold; `None` for no limit.
     """
 
     store: Store
@@ -92,30 +82,27 @@ class Reading:
     scopes: tuple[str, ...]
     any_scope: bool = False
     trusted: TrustedKeys | None = None
+    room: Room = field(default_factory=Room)
+    max_image_bytes: int | None = None
 
-    async def newest(self, scope: str, service: str | None = None) -> list[FoundEntry]:
-        """List the newest entry of each service and platform of a scope, by the greatest id."""
-        return await self.newest_below(entries_prefix(self.project, scope, service))
+    async def newest(
+        self, scope: str, service: str | None = None, platform: str | None = None
+    ) -> list[FoundEntry]:
+        """List the newest entry of each service and platform of a scope, by the greatest id.
+
+        Raises:
+            TooLarge: there are absurdly many.
+        """
+        return await self.newest_below(entries_prefix(self.project, scope, service, platform))
 
     async def newest_below(self, prefix: str, platform: str | None = None) -> list[FoundEntry]:
-        """List the newest entry of each service and platform below a prefix."""
-        places: dict[tuple[str, str], list[FoundEntry]] = {}
-        kept = 1 + (MAX_PASSED_OVER if self.trusted else 0)
-        counts: dict[tuple[str, str], int] = {}
-        async for info in self.store.list(prefix):
-            key = parse_entry_key(info.key)
-            if key is None or (platform and key.platform != segment(platform)):
-                continue
-            place = (key.service, key.platform)
-            counts[place] = counts.get(place, 0) + 1
-            found = places.setdefault(place, [])
-            found.append(FoundEntry(key, info))
-            found.sort(key=lambda one: one.key.id, reverse=True)
-            del found[kept:]
-        return [
-            replace(newest, older=tuple(older), count_older=counts[place] - 1)
-            for place, (newest, *older) in sorted(places.items())
-        ]
+        """List the newest entry of each service and platform below a prefix.
+
+        Raises:
+            TooLarge: there are absurdly many.
+        """
+        keep_older = MAX_PASSED_OVER if self.trusted else 0
+        return await newest_below(self.store, prefix, platform=platform, keep_older=keep_older)
 
     async def read_counting(self, found: FoundEntry) -> CountingEntry:
         """Read the entry that counts, of one that was found and those before it.
@@ -142,18 +129,19 @@ class Reading:
             CorruptData: it is damaged, or refers to what this build must not read.
         """
         url = self.store.url(found.info.key)
+
+        def decode(stored: bytes) -> Entry:
+            return decode_entry(self._payload(stored), self.project, found.key)
+
         try:
-            stored = await self.store.get(found.info.key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
-            payload = self._open(url, stored.data)
+            entry, stored_at = await self.room.open(self.store, found.info.key, decode)
+            self._check_scopes(entry.refs)
         except NotTrusted as error:
             raise _not_trusted(url, str(error)) from error
-        except CorruptData as error:
+        except (ObjectMissing, ObjectTooLarge) as error:
             if self.trusted is None:
-                raise
+                raise  # it names the object
             raise _not_trusted(url, "it cannot be read") from error
-        try:
-            entry = decode_entry(payload, self.project, found.key)
-            self._check_scopes(entry.refs)
         except UnsupportedFormat as error:
             raise UnsupportedFormat(f"{url}: {error}") from error
         except CorruptData as error:
@@ -161,7 +149,7 @@ class Reading:
                 # A signature that is right, of another entry: anybody can copy that.
                 raise _not_trusted(url, str(error)) from error
             raise CorruptData(f"{url}: {error}") from error
-        if stored.modified_at - entry.basis > MAX_AGE_OF_BASIS:
+        if stored_at - entry.basis > MAX_AGE_OF_BASIS:
             raise NotCached(
                 f"{url} was published more than 12 hours after its export began, so parts of it"
                 " may be gone; export again"
@@ -176,54 +164,31 @@ class Reading:
             CorruptData: it is missing, damaged, or refers to what this build must not read.
         """
         key = ref.key(self.project)
-        stored = await self.store.get(key, limit_bytes=MAX_STORED_DOCUMENT_BYTES)
         try:
-            recipe = await asyncio.to_thread(decode_recipe, stored.data, ref)
+            recipe, _ = await self.room.open(
+                self.store, key, lambda stored: decode_recipe(stored, ref)
+            )
             self._check_scopes(recipe.packs)
+        except (ObjectMissing, ObjectTooLarge):
+            raise  # which name the object
         except UnsupportedFormat as error:
             raise UnsupportedFormat(f"{self.store.url(key)}: {error}") from error
         except CorruptData as error:
             raise CorruptData(f"{self.store.url(key)}: {error}") from error
         return recipe
 
-    async def read_recipes(self, refs: Collection[Ref]) -> dict[Ref, Recipe | LongshoreError]:
-        """Read recipes side by side; those that cannot be used come as their error."""
-        found: dict[Ref, Recipe | LongshoreError] = {}
-
-        async def read(ref: Ref) -> None:
-            try:
-                found[ref] = await self.read_recipe(ref)
-            except (CorruptData, NotCached) as error:
-                found[ref] = error
-
-        async with side_by_side() as group:
-            for ref in refs:
-                group.create_task(read(ref))
-        return found
-
-    async def recipes_for(self, entry: Entry, blobs: Iterable[Digest]) -> dict[Digest, Recipe]:
-        """Read the recipes of blobs of an entry; all of them are needed.
-
-        Raises:
-            UnsupportedFormat: a newer longshore wrote one.
-            CorruptData: one is missing, damaged, or not kept by the entry.
-        """
-        wanted, refs = list(blobs), entry.recipe_refs()
-        if lacking := [blob for blob in wanted if blob not in refs]:
-            key = entry_key(entry.project, entry.scope, entry.service, entry.platform, entry.id)
-            raise CorruptData(f"{self.store.url(key)} does not keep the layer {lacking[0]}")
-        recipes = await for_each(
-            self.read_recipe, [refs[blob] for blob in wanted], at_once=_RECIPES_AT_ONCE
-        )
-        return dict(zip(wanted, recipes, strict=True))
-
     async def pack_sizes(self, scopes: Iterable[str]) -> dict[Ref, int]:
-        """List the packs that exist, with their sizes."""
+        """List the packs that exist, with their sizes; not all of them, if they are too many.
+
+        What lies in a pack that is not listed is not relied on.
+        """
         sizes: dict[Ref, int] = {}
 
         async def list_packs(scope: str) -> None:
             prefix = f"{scope_prefix(self.project, scope)}packs/"
             async for info in self.store.list(prefix):
+                if len(sizes) >= MAX_PACKS:
+                    return
                 sizes[Ref(scope, info.key.removeprefix(prefix))] = info.size_bytes
 
         async with side_by_side() as group:
@@ -231,22 +196,20 @@ class Reading:
                 group.create_task(list_packs(scope))
         return sizes
 
-    def _open(self, url: str, stored: bytes) -> bytes:
+    def _payload(self, stored: bytes) -> bytes:
         """Take the payload out of an entry; with trusted keys, only if one of them signed it."""
-        if self.trusted is not None:
-            return self.trusted.open(stored)
-        try:
+        if self.trusted is None:
             return unseal(stored).payload
-        except UnsupportedFormat as error:
-            raise UnsupportedFormat(f"{url}: {error}") from error
+        try:
+            return self.trusted.open(stored)
         except CorruptData as error:
-            raise CorruptData(f"{url}: {error}") from error
+            raise NotTrusted("it cannot be read") from error
 
     def _check_scopes(self, refs: Iterable[Ref]) -> None:
         for ref in refs:
             if ref.scope not in self.scopes and not self.any_scope:
                 raise CorruptData(
-                    f"it refers to the scope {ref.scope!r}, which this build does not read"
+                    f"it refers to the scope {ref.scope[:80]!r}, which this build does not read"
                     f" (it reads {', '.join(self.scopes)})"
                 )
 
@@ -288,10 +251,17 @@ async def find_reachable(
     reachable = Reachable()
     wanted = {segment(service) for service in services}
     listed: list[FoundEntry] = []
-    async with side_by_side() as group:
-        listings = [group.create_task(reading.newest(scope)) for scope in reading.scopes]
+
+    async def newest(scope: str) -> list[FoundEntry]:
+        try:
+            return await reading.newest(scope)
+        except TooLarge as error:
+            report.warn(error)
+            return []
+
+    listings = await for_each(newest, reading.scopes, at_once=READ_AT_ONCE)
     for scope, listing in zip(reading.scopes, listings, strict=True):
-        for found in listing.result():
+        for found in listing:
             if found.key.platform != segment(platform):
                 continue
             if scope == reading.scopes[0] and reading.trusted is None:
@@ -307,6 +277,8 @@ async def find_reachable(
 async def reach_others(reading: Reading, reachable: Reachable, report: Report) -> None:
     """Add what the project's other services make reachable: they may share layers and chunks."""
     others, reachable.others = reachable.others, []
+    if len(others) > _MAX_OTHERS:
+        others = sorted(others, key=lambda found: found.key.id)[-_MAX_OTHERS:]
     await _reach(reading, reachable, others, report)
 
 
@@ -314,15 +286,17 @@ async def _reach(
     reading: Reading, reachable: Reachable, listed: list[FoundEntry], report: Report
 ) -> None:
     entries: dict[FoundEntry, Entry] = {}
+    problems: list[LongshoreError] = []
 
     async def read(found: FoundEntry) -> None:
         try:
             counting = await reading.read_counting(found)
+            reading.room.take(counting.entry.held_bytes)
         except NotTrusted as error:
             report.line(f"{error} (nothing of it is reused)")
             return
         except (CorruptData, NotCached) as error:
-            report.warn(error)
+            problems.append(kept(error))
             return
         entries[found] = counting.entry
         for passed in counting.passed:
@@ -331,9 +305,7 @@ async def _reach(
         if own and reading.trusted is not None:
             reachable.newest_ids[found.key.service] = counting.entry.id
 
-    async with side_by_side() as group:
-        for found in listed:
-            group.create_task(read(found))
+    await for_each(read, listed, at_once=READ_AT_ONCE)
     in_order = [entries[found] for found in listed if found in entries]
     refs = {
         ref: None
@@ -341,12 +313,16 @@ async def _reach(
         for ref in entry.recipe_refs().values()
         if ref not in reachable.recipes
     }
-    recipes = await reading.read_recipes(refs)
+    recipes = await read_recipes(reading, refs)
     for ref, recipe in recipes.items():
         if isinstance(recipe, Recipe):
             reachable.recipes[ref] = recipe
         else:
-            report.warn(recipe)
+            problems.append(recipe)
+    for problem in problems[:_MAX_WARNINGS]:
+        report.warn(problem)
+    if more := problems[_MAX_WARNINGS:]:
+        report.warn(type(more[0])(f"{len(more):,} more objects cannot be used"))
     for entry in in_order:
         reachable.newest[entry.scope, entry.service] = entry
         reachable.documents.update(entry.documents)
@@ -367,10 +343,15 @@ def _add_recipe(
     broken = {pack for pack, end in ends.items() if reachable.pack_sizes.get(pack, -1) < end}
     if not broken:
         reachable.blobs.setdefault(digest, (ref, recipe))
-    for pack in broken - reachable.broken:
+    for number, pack in enumerate(broken - reachable.broken, len(reachable.broken)):
         key = pack.key(reading.project)
         problem = "is cut short" if pack in reachable.pack_sizes else "is missing"
-        report.warn(CorruptData(f"{reading.store.url(key)} {problem}; what it held is stored anew"))
+        if number < _MAX_WARNINGS:
+            report.warn(
+                CorruptData(f"{reading.store.url(key)} {problem}; what it held is stored anew")
+            )
+        elif number == _MAX_WARNINGS:
+            report.warn(CorruptData("more packs are missing; what they held is stored anew"))
     reachable.broken |= broken
     for stream in recipe.streams:
         for chunk in stream:

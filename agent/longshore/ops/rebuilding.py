@@ -50,7 +50,9 @@ async def build_archive(
     """
     for name, data in files:
         yield small_member(name, data)
-    plan = plan_reads(recipes, max_range_bytes=RANGE_BYTES, max_gap_bytes=GAP_BYTES)
+    plan = await asyncio.to_thread(
+        plan_reads, recipes, max_range_bytes=RANGE_BYTES, max_gap_bytes=GAP_BYTES
+    )
     async with Fetcher(
         store, project, plan.reads, window_bytes=window_bytes, fetched=fetched
     ) as fetcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,12 +13,22 @@ from longshore.core.entry import Entry, Image, Kind
 from longshore.core.history import command_of, created_at, layers_of
 from longshore.core.keys import Ref, entry_key, segment
 from longshore.core.recipe import Recipe
-from longshore.errors import AccessDenied, CorruptData, LongshoreError, NotCached, ObjectMissing
+from longshore.errors import (
+    AccessDenied,
+    CorruptData,
+    LongshoreError,
+    NotCached,
+    ObjectMissing,
+    kept,
+)
 from longshore.ops.finding import cached_entries, find_cached
 from longshore.ops.reachable import Reading
+from longshore.ops.room import READ_AT_ONCE
 from longshore.ops.tasks import for_each
 
-_READ_AT_ONCE = 16
+_PACK_BYTES = 400  # of memory
+_MAX_OWNERS = 100
+_MAX_STEPS = 10_000  # of all images together
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,7 @@ async def show_service(reading: Reading, service: str, platform: str | None) -> 
         uploaded_bytes=entry.figures.uploaded_bytes,
         new_layers=entry.figures.new_blobs,
         export_seconds=entry.figures.seconds,
-        images=tuple(_image(entry, image) for image in entry.images),
+        images=tuple(_images(entry)),
         layers=layers,
     )
 
@@ -180,31 +191,47 @@ async def _stored_at(reading: Reading, entry: Entry) -> datetime:
     return info.modified_at
 
 
-async def _recipes(reading: Reading, entry: Entry) -> dict[Ref, Recipe | LongshoreError]:
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is told of a recipe, which itself can be large."""
+
+    method: str
+    stored_bytes: int
+    chunks: int
+    packs: tuple[ShownPack, ...]
+
+
+async def _recipes(reading: Reading, entry: Entry) -> dict[Ref, _Stored | LongshoreError]:
     refs = list(dict.fromkeys(entry.recipe_refs().values()))
 
-    async def read(ref: Ref) -> Recipe | LongshoreError:
+    async def read(ref: Ref) -> _Stored | LongshoreError:
         try:
-            return await reading.read_recipe(ref)
+            recipe = await reading.read_recipe(ref)
+            packs = tuple(_packs(recipe))
+            reading.room.take(len(packs) * _PACK_BYTES)
         except (CorruptData, NotCached, AccessDenied) as error:
-            return error
+            return kept(error)
+        chunks = sum(len(stream) for stream in recipe.streams)
+        return _Stored(recipe.method, recipe.stored_bytes, chunks, packs)
 
-    return dict(zip(refs, await for_each(read, refs, at_once=_READ_AT_ONCE), strict=True))
+    return dict(zip(refs, await for_each(read, refs, at_once=READ_AT_ONCE), strict=True))
 
 
 async def _owners(reading: Reading, entry: Entry) -> dict[str, set[str]]:
     """Tell which other services have each blob."""
-    owners: dict[str, set[str]] = {}
-    for other in await cached_entries(reading):
-        if segment(other.service) != segment(entry.service):
-            for blob in other.blobs:
-                owners.setdefault(blob.digest, set()).add(printable(other.service))
+    owners: dict[str, set[str]] = {blob.digest: set() for blob in entry.blobs}
+    async with contextlib.aclosing(cached_entries(reading)) as others:
+        async for other in others:
+            if segment(other.service) != segment(entry.service):
+                for blob in other.blobs:
+                    if blob.digest in owners and len(owners[blob.digest]) < _MAX_OWNERS:
+                        owners[blob.digest].add(printable(other.service))
     return owners
 
 
 def _layers(
     entry: Entry,
-    recipes: Mapping[Ref, Recipe | LongshoreError],
+    recipes: Mapping[Ref, _Stored | LongshoreError],
     owners: Mapping[str, set[str]],
 ) -> Iterator[ShownLayer]:
     refs = entry.recipe_refs()
@@ -216,38 +243,64 @@ def _layers(
     for blob in entry.blobs:
         ref = refs.get(Digest(blob.digest))
         recipe = recipes[ref] if ref else None
-        readable = recipe if isinstance(recipe, Recipe) else None
+        readable = recipe if isinstance(recipe, _Stored) else None
         yield ShownLayer(
             diff_id=diff_ids.get(blob.digest, blob.digest),
             digest=blob.digest,
             size_bytes=blob.size,
             stored_bytes=readable.stored_bytes if readable else (None if ref else 0),
             method=readable.method if readable else None,
-            chunks=sum(len(stream) for stream in readable.streams) if readable else 0,
+            chunks=readable.chunks if readable else 0,
             recipe_scope=printable(ref.scope) if ref else None,
-            packs=tuple(_packs(readable)) if readable else (),
+            packs=readable.packs if readable else (),
             shared_with=tuple(sorted(owners.get(blob.digest, ()))),
             problem=str(recipe) if isinstance(recipe, LongshoreError) else None,
         )
 
 
 def _packs(recipe: Recipe) -> Iterator[ShownPack]:
-    for pack in recipe.packs:
-        weights = [
-            chunk.stored_bytes
-            for stream in recipe.streams
-            for chunk in stream
-            if chunk.pack == pack
-        ]
-        yield ShownPack(printable(pack.scope), pack.id, len(weights), sum(weights))
+    weights: dict[Ref, tuple[int, int]] = {}
+    for stream in recipe.streams:
+        for chunk in stream:
+            chunks, stored_bytes = weights.get(chunk.pack, (0, 0))
+            weights[chunk.pack] = (chunks + 1, stored_bytes + chunk.stored_bytes)
+    for pack, (chunks, stored_bytes) in weights.items():
+        yield ShownPack(printable(pack.scope), pack.id, chunks, stored_bytes)
 
 
-def _image(entry: Entry, image: Image) -> ShownImage:
-    history = entry.config(image).history
+def _images(entry: Entry) -> Iterator[ShownImage]:
     sizes = {blob.digest: blob.size for blob in entry.blobs}
+    parents = {image.parent for image in entry.images}
+    told: dict[str, tuple[ShownStep, ...]] = {}  # images may share a config
+    last: dict[str, ShownStep | None] = {}
+    left = _MAX_STEPS
+    for image in entry.images:
+        name, is_parent = image.config, image.id in parents
+        if name not in last or not (is_parent or name in told):
+            steps = _steps(entry, image, sizes)
+            last[name] = steps[-1] if steps else None
+            if not is_parent:
+                told[name] = steps if len(steps) <= left else ()
+        shown = () if is_parent or len(told[name]) > left else told[name]
+        left -= len(shown)
+        top = last[name]
+        yield ShownImage(
+            id=image.id,
+            config_digest=name,
+            tags=tuple(image.tags),
+            parent=image.parent,
+            created_at=top.created_at if top else None,
+            command=top.command if top else None,
+            steps=shown,
+            layers=len(image.diff_ids),
+        )
+
+
+def _steps(entry: Entry, image: Image, sizes: Mapping[str, int]) -> tuple[ShownStep, ...]:
+    history = entry.config(image).history
     weights = dict(zip(image.diff_ids, (sizes[layer] for layer in image.layers), strict=True))
     made = layers_of(history, [Digest(diff_id) for diff_id in image.diff_ids])
-    steps = tuple(
+    return tuple(
         ShownStep(
             command=command_of(step),
             created_at=created_at(step),
@@ -255,15 +308,4 @@ def _image(entry: Entry, image: Image) -> ShownImage:
             size_bytes=weights[layer] if layer else None,
         )
         for step, layer in zip(history, made, strict=True)
-    )
-    is_parent = any(other.parent == image.id for other in entry.images)
-    return ShownImage(
-        id=image.id,
-        config_digest=image.config,
-        tags=tuple(image.tags),
-        parent=image.parent,
-        created_at=steps[-1].created_at if steps else None,
-        command=steps[-1].command if steps else None,
-        steps=() if is_parent else steps,
-        layers=len(image.diff_ids),
     )

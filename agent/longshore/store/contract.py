@@ -70,7 +70,7 @@ class Store(ABC):
 
         Raises:
             ObjectMissing: there is none.
-            CorruptData: it is larger than `limit_bytes`; it has not been read.
+            ObjectTooLarge: it is larger than `limit_bytes`; it has not been read.
         """
 
     @abstractmethod

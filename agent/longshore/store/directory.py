@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from longshore.errors import CorruptData, StoreError
+from longshore.errors import CorruptData, ObjectTooLarge, StoreError
 from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
 from longshore.store.files import (
     flush_folder,
@@ -128,7 +128,7 @@ class DirectoryStore(Store):
         with translated("read", path), opened(path) as file:
             status = os.fstat(file)
             if status.st_size > limit_bytes:
-                raise CorruptData(
+                raise ObjectTooLarge(
                     f"{path} holds {status.st_size} bytes, more than the {limit_bytes} allowed"
                 )
             data = read_all(file, 0, status.st_size)

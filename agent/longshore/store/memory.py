@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from longshore.errors import CorruptData, ObjectMissing, StoreError
+from longshore.errors import CorruptData, ObjectMissing, ObjectTooLarge, StoreError
 from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
 from longshore.store.safe_keys import check_key, check_part_number, check_prefix
 
@@ -39,7 +39,7 @@ class MemoryStore(Store):
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
         stored = await self._find(key)
         if len(stored.data) > limit_bytes:
-            raise CorruptData(
+            raise ObjectTooLarge(
                 f"{self.url(key)} holds {len(stored.data)} bytes, "
                 f"more than the {limit_bytes} allowed"
             )

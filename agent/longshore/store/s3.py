@@ -16,8 +16,8 @@ from typing import Any
 from longshore.core.foreign_words import endpoint_name
 from longshore.errors import (
     AccessDenied,
-    CorruptData,
     ObjectMissing,
+    ObjectTooLarge,
     StoreError,
     StoreUnavailable,
 )
@@ -116,7 +116,7 @@ class S3Store(Store):
                     body, self._request("read", key), data, limit_bytes + 1
                 )
         if max(size, len(data)) > limit_bytes:
-            raise CorruptData(
+            raise ObjectTooLarge(
                 f"{self.url(key)} holds {max(size, len(data))} bytes, "
                 f"more than the {limit_bytes} allowed"
             )

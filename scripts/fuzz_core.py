@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["longshore"]):
     from longshore.core.archive_form import ArchiveForm
     from longshore.core.cutting import BlobCutter
     from longshore.core.digests import digest_of
-    from longshore.core.documents import decode_refs
+    from longshore.core.documents import peek
     from longshore.core.entry import decode_entry, encode_entry
     from longshore.core.envelope import unseal
     from longshore.core.history import command_of, created_at, layers_of
@@ -76,7 +76,7 @@ def entry(data: bytes) -> None:
     assert KEY is not None
     stored = codec.compress(_repaired(data), 1)
     with contextlib.suppress(*REFUSED):
-        decode_refs(stored)
+        peek(stored)
     try:
         found = decode_entry(stored, ENTRY["project"], KEY)
     except REFUSED as error:

@@ -24,6 +24,7 @@ from longshore.core import (
     entry,
     entry_checks,
     envelope,
+    gc_documents,
     images,
     keys,
     recipe,
@@ -127,6 +128,7 @@ def fields(struct: Any) -> list[str]:
         pytest.param("\n`figures`:\n", entry.Figures, id="figures"),
         pytest.param("### Recipe\n", recipe._Document, id="recipe"),
         pytest.param("One of `streams`,", recipe._Stream, id="stream"),
+        pytest.param("### What prune notes down", gc_documents._Wire, id="gc"),
     ],
 )
 def test_every_field_of_a_document_is_described_and_no_other(before: str, struct: Any) -> None:
@@ -138,6 +140,7 @@ def test_every_field_of_a_document_is_described_and_no_other(before: str, struct
     [
         pytest.param("### Entry\n", entry._Wire, id="entry"),
         pytest.param("### Recipe\n", recipe._Document, id="recipe"),
+        pytest.param("### What prune notes down", gc_documents._Wire, id="gc"),
     ],
 )
 def test_what_is_optional_is_said_to_be(before: str, struct: Any) -> None:
@@ -438,7 +441,7 @@ def test_the_example_of_a_newer_document_is_told_from_a_damaged_one(
 
 
 def test_what_a_newer_document_refers_to_can_be_read() -> None:
-    assert documents.decode_refs(stored("json newer")) == (PACK_REF,)
+    assert documents.peek(stored("json newer")).refs == (PACK_REF,)
 
 
 @pytest.mark.parametrize(

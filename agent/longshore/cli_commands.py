@@ -31,6 +31,9 @@ Services = Annotated[
 ToBuild = Annotated[
     list[str] | None, typer.Argument(metavar="SERVICE", help="Services, such as web; all if none.")
 ]
+Flushed = Annotated[
+    list[str] | None, typer.Argument(metavar="SERVICE", help="As --service; all services if none.")
+]
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, such as web.")]
 
 
@@ -192,6 +195,58 @@ def keygen(ctx: typer.Context, flags: Flags) -> int:
         return await keygen(job)
 
     return execute(ctx.obj, flags, "keygen", work)
+
+
+@app.command()
+@with_options("prune")
+def prune(ctx: typer.Context, flags: Flags) -> int:
+    """Remove old entries; delete what nobody can need."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_prune import prune
+
+        return await prune(job)
+
+    return execute(ctx.obj, flags, "prune", work)
+
+
+@app.command()
+@with_options("flush")
+def flush(ctx: typer.Context, flags: Flags, names: Flushed = None) -> int:
+    """Have the next imports find nothing."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_flush import flush
+
+        return await flush(job, names or [])
+
+    return execute(ctx.obj, flags, "flush", work)
+
+
+@app.command()
+@with_options("check")
+def check(ctx: typer.Context, flags: Flags) -> int:
+    """Find what is damaged, and whom that costs."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_check import check
+
+        return await check(job)
+
+    return execute(ctx.obj, flags, "check", work)
+
+
+@app.command()
+@with_options("stats")
+def stats(ctx: typer.Context, flags: Flags) -> int:
+    """Tell what is stored, and how it grows."""
+
+    async def work(job: Job) -> Shown:
+        from longshore.cli_check import stats
+
+        return await stats(job)
+
+    return execute(ctx.obj, flags, "stats", work)
 
 
 @app.command()

@@ -33,6 +33,10 @@ LENIENT = ("export", "import", "build")
 # Commands that are not run by a job, but decide what one may do. The file in the working directory
 # may come with the job's code, so it has no say here unless it is named.
 DECIDING = ("credentials",)
+REMOVING = ("prune", "flush", "check")
+UNCHANGED = "what was cached before is as it was"
+BOUND_THEMSELVES = ("build", "prune", "check", "stats")
+"""How long a build takes is not the cache's business; the others have a time for each project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +153,12 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     failure: LongshoreError | None = None
     with report:
         try:
-            # How long a build takes is not the cache's business.
-            timeout = None if command == "build" else settings.timeout
+            timeout = None if command in BOUND_THEMSELVES else settings.timeout
             shown = run(_with_parts(job, work), timeout=timeout, command=command)
         except LongshoreError as error:
             failure = error
         except Interrupted as stopped:
-            return _stopped(report, stopped)
+            return _stopped(report, stopped, command)
     code = _exit_code(job, command, shown, failure)
     if failure is not None and code == 0:
         report.say("warning", str(failure))
@@ -192,11 +195,12 @@ def say(job: Job, text: str) -> None:
         raise UsageError(f"the result cannot be written: {error.strerror or error}") from error
 
 
-def _stopped(report: LineReport, stopped: Interrupted) -> int:
+def _stopped(report: LineReport, stopped: Interrupted, command: str) -> int:
     if stopped.number != signal.SIGPIPE:  # whoever read has gone, and knows
         report.close()
         name = signal.Signals(stopped.number).name
-        report.say("stopped", f"{name} came; what was cached before is as it was")
+        rest = "what was done is sound; run it again" if command in REMOVING else UNCHANGED
+        report.say("stopped", f"{name} came; {rest}")
     return SIGNALLED + stopped.number
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 from longshore import wiring
+from longshore.cli_agreement import DECLINED, agree
 from longshore.cli_job import Job, Shown
 from longshore.config import ROLE_SESSION, UPLOAD_DAYS, Settings
 from longshore.config_values import BucketLocation
@@ -20,7 +20,6 @@ from longshore.output_setup import plan_lines, setup_text
 if TYPE_CHECKING:
     from longshore.ops.setup import SetupResult
 
-_DECLINED = 1
 _NO_TLS_RULE = (
     "behind a proxy that ends TLS, such a server would refuse every request;"
     " have the server itself refuse plain HTTP"
@@ -46,11 +45,11 @@ async def setup(job: Job) -> Shown:
             why_no_tls=_NO_TLS_RULE,
         )
 
-        async def agree(plan: tuple[Step, ...]) -> bool:
+        async def asked(plan: tuple[Step, ...]) -> bool:
             return await _agree(job, plan)
 
         result = await set_up_bucket(
-            bucket, wanted, agree=None if settings.dry_run else agree, report=job.report
+            bucket, wanted, agree=None if settings.dry_run else asked, report=job.report
         )
     document = {
         "store": settings.store_url,
@@ -58,30 +57,19 @@ async def setup(job: Job) -> Shown:
         "dry_run": settings.dry_run,
         "steps": [_step_json(step, result) for step in result.plan],
     }
-    return Shown(setup_text(result), document, _DECLINED if result.agreed is False else 0)
+    return Shown(setup_text(result), document, DECLINED if result.agreed is False else 0)
 
 
 async def _agree(job: Job, plan: tuple[Step, ...]) -> bool:
-    """Show the plan, and ask whether it is to be done.
-
-    Raises:
-        UsageError: there is nobody to ask.
-    """
-    world, changes = job.world, sum(step.writes for step in plan)
-    if job.settings.yes:
-        for line in plan_lines(plan):
-            job.report.line(line)
-        return True
-    if world.stdin is None or not world.stdin.isatty():
-        raise UsageError(
+    changes = sum(step.writes for step in plan)
+    return await agree(
+        job,
+        plan_lines(plan),
+        nobody=(
             f"setup would change {changes} {'thing' if changes == 1 else 'things'} and has nobody"
             " to ask; look with --dry-run, then say --yes"
-        )
-    # Whatever --quiet says: nobody can agree to what is not shown.
-    world.stderr.write("\n".join([*plan_lines(plan), "Go on? [y/N] "]))
-    world.stderr.flush()
-    answer = await asyncio.to_thread(world.stdin.readline)
-    return answer.strip().lower() in ("y", "yes")
+        ),
+    )
 
 
 def _step_json(step: Step, result: SetupResult) -> dict[str, Any]:

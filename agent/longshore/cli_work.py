@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from longshore import output, wiring
 from longshore.cli_job import Job, Shown
 from longshore.cli_running import Interrupted
+from longshore.config import Settings
 from longshore.config_options import OPTIONS
 from longshore.core.service import Service
 from longshore.errors import UsageError
@@ -177,6 +178,7 @@ async def config(job: Job) -> Shown:
         "max-image-size": exact_size(settings.max_image_bytes),
         "timeout": exact(settings.timeout),
         "duration": exact(settings.duration),
+        **_as_given(settings),
     }
     found = {"services": "found here", "image": "the services file", **project.sources}
     options = []
@@ -192,6 +194,18 @@ async def config(job: Job) -> Shown:
         options.append({"name": option.name, "value": value, "source": source})
     rows = [(o["name"], _value_text(o["value"]), o["source"]) for o in options]
     return Shown(output.config_text(rows), {"options": options})
+
+
+def _as_given(settings: Settings) -> dict[str, str | None]:
+    """Write what says how prune runs as it is given to options."""
+    within, gone, most = settings.keep_within, settings.gone_after, settings.max_size
+    return {
+        "keep-within": None if within is None else exact(within),
+        "gone-after": None if gone is None else exact(gone),
+        "max-size": None if most is None else exact_size(most),
+        "repack-below": f"{100 * settings.repack_below:g}%",
+        "grace": exact(settings.grace),
+    }
 
 
 def _value_text(value: object) -> str:

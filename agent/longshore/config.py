@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast, get_args
+from typing import TypeVar, cast, get_args
 
 from longshore.config_layers import Flags, Layers
 from longshore.config_options import (
     CONCURRENCY,
     FORMATS,
+    KEEP_LAST,
     LEVEL,
     OPTIONS,
     Format,
@@ -31,6 +32,10 @@ from longshore.config_values import (
     is_customer_key,
     is_pem,
     parse_duration,
+    parse_grace,
+    parse_period,
+    parse_read_share,
+    parse_share,
     parse_size,
     parse_store,
     public_key_or_file,
@@ -43,6 +48,8 @@ from longshore.errors import UsageError
 
 MIB = 1 << 20
 
+T = TypeVar("T")
+
 LEVELS = range(1, 20)  # beyond 19 zstd takes far more memory; below 1 it saves hardly any time
 MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
@@ -50,6 +57,12 @@ MAX_IMAGE_BYTES = 50 * 1000**3  # beyond what images hold, and what build machin
 MAX_CONCURRENCY = 256
 TIMEOUT = timedelta(hours=1)
 SESSION_DURATION = timedelta(hours=1)  # what any role allows, and as much as a chained one can
+GRACE = timedelta(hours=24)  # twice as long as writers and readers rely on anything
+WHOLE_PROJECT_TIMEOUT = timedelta(hours=12)  # of check and stats, which may read terabytes
+LAST_ENTRIES = 5  # of which stats tells what each added
+PRUNE_TIMEOUT = GRACE / 4  # a run that is older does nothing any more
+MAX_KEEP_LAST = 10_000
+REPACK_BELOW = 0.5
 KEY_FILE = "longshore-signing.pem"  # of keygen, without --output
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -59,7 +72,10 @@ RETRY_BASE = timedelta(milliseconds=500)
 RETRY_CAP = timedelta(seconds=20)
 CHECK_TIMEOUT = timedelta(seconds=30)  # of each of the doctor's checks
 GIT_TIMEOUT = timedelta(seconds=10)
+GIT_REMOTE_TIMEOUT = timedelta(minutes=1)
 
+# A check's blocks: for each of four blobs two streams of batches, and the chunks that it keeps.
+CHECK_BLOCKS_BYTES = 64 * MIB
 # What a process needs that moves nothing: Python 20 MiB, the S3 client 45, the Docker client and
 # the rest 10, and what the allocator does not give back.
 BASELINE_BYTES = 100 * MIB
@@ -127,6 +143,20 @@ class Settings:
     repository: str | None
     subject: tuple[str, ...]
     default_branch: str | None
+    keep_last: int
+    keep_within: timedelta | None
+    max_size: int | None
+    protect: tuple[str, ...]
+    gone_after: timedelta | None
+    branches_from: str | None
+    repack_below: float
+    grace: timedelta
+    all_projects: bool
+    read_data: float
+    repair: bool
+    service: tuple[str, ...]
+    now: bool
+    force: bool
     strict: bool
     json: bool
     quiet: bool
@@ -169,6 +199,11 @@ class Settings:
     def window_bytes(self) -> int:
         """How much an import may read ahead: what the baseline and its blocks leave."""
         return self.memory_bytes - BASELINE_BYTES - IMPORT_BLOCKS_BYTES
+
+    @property
+    def check_window_bytes(self) -> int:
+        """How much a check may read ahead."""
+        return self.memory_bytes - BASELINE_BYTES - CHECK_BLOCKS_BYTES
 
     @property
     def document_bytes(self) -> int:
@@ -250,6 +285,20 @@ def load_settings(
         repository=layers.text("repository"),
         subject=layers.texts("subject") or (),
         default_branch=layers.text("default-branch"),
+        keep_last=layers.number("keep-last", range(1, MAX_KEEP_LAST + 1)) or KEEP_LAST,
+        keep_within=layers.parsed("keep-within", parse_period),
+        max_size=layers.parsed("max-size", parse_size),
+        protect=layers.each_parsed("protect", _name) or (),
+        gone_after=layers.parsed("gone-after", parse_period),
+        branches_from=layers.text("branches-from"),
+        repack_below=_or(layers.parsed("repack-below", parse_share), REPACK_BELOW),
+        grace=_or(layers.parsed("grace", parse_grace), GRACE),
+        all_projects=layers.switch("all-projects"),
+        read_data=layers.parsed("read-data", parse_read_share) or 0.0,
+        repair=layers.switch("repair"),
+        service=layers.each_parsed("service", _name) or (),
+        now=layers.switch("now"),
+        force=layers.switch("force"),
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),
@@ -257,6 +306,11 @@ def load_settings(
         verbose=layers.switch("verbose"),
         sources=layers.sources,
     )
+
+
+def _or(value: T | None, default: T) -> T:
+    """Return what was given, even if it is nothing."""
+    return default if value is None else value
 
 
 def _name(text: str) -> str:

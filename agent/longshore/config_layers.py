@@ -17,7 +17,7 @@ T = TypeVar("T")
 Flags = Mapping[str, Any]
 """Values of flags by the names of options; `None` and empty lists if they were not given."""
 
-_NUMBERS_TOO = ("memory", "timeout", "duration")
+_NUMBERS_TOO = ("memory", "timeout", "duration", "max-size")
 
 
 def variable(environment: Mapping[str, str], name: str) -> str | None:

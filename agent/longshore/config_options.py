@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 LEVEL = 3
 CONCURRENCY = 8
+KEEP_LAST = 1
 
 Kind = Literal["text", "list", "switch", "secret"]
 Format = Literal["flags", "compose", "bake", "json", "env", "process", "github"]
@@ -22,6 +23,11 @@ Sse = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 _BUILD = ("build",)
 _SETUP = ("setup",)
+_PRUNE = ("prune",)
+_FLUSH = ("flush",)
+_CHECK = ("check",)
+_DRY = (*_SETUP, *_PRUNE, *_FLUSH, *_CHECK)
+_ASKING = (*_SETUP, *_FLUSH, *_CHECK)
 _EXPORTS = ("export", *_BUILD)
 _CREDENTIALS = ("credentials",)
 _READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
@@ -113,7 +119,7 @@ OPTIONS: tuple[Option, ...] = (
         "Sign what is stored with the private key in this file.",
         "FILE",
         "secret",
-        only=_EXPORTS,
+        only=(*_EXPORTS, *_FLUSH),
     ),
     Option(
         "trusted-key",
@@ -185,8 +191,8 @@ OPTIONS: tuple[Option, ...] = (
         only=_CREDENTIALS,
     ),
     Option("region", "Where the bucket is created (default: AWS_REGION).", "NAME", only=_SETUP),
-    Option("dry-run", "Say what would be done, and do nothing.", kind="switch", only=_SETUP),
-    Option("yes", "Do not ask before anything is changed.", kind="switch", only=_SETUP),
+    Option("dry-run", "Say what would be done, and do nothing.", kind="switch", only=_DRY),
+    Option("yes", "Do not ask before anything is changed.", kind="switch", only=_ASKING),
     Option(
         "print",
         f"Write this and do nothing else: {', '.join(get_args(Print))}.",
@@ -217,6 +223,59 @@ OPTIONS: tuple[Option, ...] = (
         only=_SETUP,
     ),
     Option("default-branch", "The repository's default branch.", "NAME", only=_SETUP),
+    Option(
+        "keep-last",
+        f"Newest entries to keep, of each service in each scope (default: {KEEP_LAST}).",
+        "NUMBER",
+        only=_PRUNE,
+    ),
+    Option("keep-within", "Keep what is younger as well: 14d.", "DURATION", only=_PRUNE),
+    Option("max-size", "The most that a project may weigh: 50GB.", "SIZE", only=_PRUNE),
+    Option("protect", "A scope that is never gone; repeatable.", "SCOPE", "list", only=_PRUNE),
+    Option(
+        "gone-after", "A scope that nobody used for so long is gone: 30d.", "DURATION", only=_PRUNE
+    ),
+    Option(
+        "branches-from",
+        "Scopes of branches that it does not name are gone: git, a file, or -.",
+        "SOURCE",
+        only=_PRUNE,
+    ),
+    Option(
+        "repack-below",
+        "Rewrite packs of which less is needed; 0 for none (default: 50%).",
+        "SHARE",
+        only=_PRUNE,
+    ),
+    Option(
+        "grace",
+        "How long nobody must have needed what is deleted (default: 24h).",
+        "DURATION",
+        only=_PRUNE,
+    ),
+    Option(
+        "all-projects",
+        "Every project in the store, not only this one.",
+        kind="switch",
+        only=("prune", "check", "stats"),
+    ),
+    Option(
+        "read-data",
+        "Read what is in packs as well: a share such as 10%, or all.",
+        "SHARE",
+        only=_CHECK,
+    ),
+    Option("repair", "Remove entries that can no longer be loaded.", kind="switch", only=_CHECK),
+    Option("service", "A service, such as web; repeatable.", "SERVICE", "list", only=_FLUSH),
+    Option(
+        "now", "Delete at once what the flush leaves; takes --force.", kind="switch", only=_FLUSH
+    ),
+    Option(
+        "force",
+        "Do what is safe only if nothing else runs; see the documentation.",
+        kind="switch",
+        only=(*_PRUNE, *_FLUSH),
+    ),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

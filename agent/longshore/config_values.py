@@ -37,9 +37,10 @@ _SIZE_UNITS = {
     "g": 1 << 30,
     "t": 1 << 40,
 }
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 MAX_DURATION = timedelta(days=7)
+MAX_PERIOD = timedelta(days=3650)
 CUSTOMER_KEY_BYTES = 32
 
 
@@ -80,17 +81,75 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         UsageError: it is none, is zero, or is longer than a week: no wait may be without an end.
     """
+    duration = _duration(text, "90s, 15m or 1h30m")
+    if not timedelta() < duration <= MAX_DURATION:
+        raise UsageError(f"{text[:80]!r} is out of range; a duration is more than 0, at most 7d")
+    return duration
+
+
+def parse_period(text: str) -> timedelta:
+    """Read how long something is kept, such as `24h`, `30d` or `2w`.
+
+    A bare number is refused: whoever writes 30 means days, and would get seconds.
+
+    Raises:
+        UsageError: it is none, is zero, or longer than ten years.
+    """
+    duration = _duration(text, "24h, 30d or 2w")
+    if re.fullmatch(r"[0-9.\s]+", text):
+        raise UsageError(f"{text[:80]!r} has no unit; write it like 24h, 30d or 2w")
+    if not timedelta() < duration <= MAX_PERIOD:
+        raise UsageError(f"{text[:80]!r} is out of range; it is more than 0, at most 3650d")
+    return duration
+
+
+def parse_grace(text: str) -> timedelta:
+    """Read a grace period: as any period, or nothing at all.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return parse_period(text) if _duration(text, "24h, 30d or 2w") else timedelta()
+
+
+def parse_share(text: str) -> float:
+    """Read a share such as `50%`; `0` is one, too.
+
+    Raises:
+        UsageError: it is none, or more than all.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%\s*", text, re.ASCII)
+    if found is None and text.strip() != "0":
+        raise UsageError(f"{text[:80]!r} is not a share; write it like 50%, or 0")
+    share = float(found[1]) / 100 if found else 0.0
+    if share > 1:
+        raise UsageError(f"{text[:80]!r} is more than all; a share is at most 100%")
+    return share
+
+
+def parse_read_share(text: str) -> float:
+    """Read a share of what is stored: `10%`, or `all`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    return 1.0 if text.strip().lower() == "all" else parse_share(text)
+
+
+def _duration(text: str, examples: str) -> timedelta:
     text = text.strip()
     seconds = Decimal(0)
+    wrong = f"{text[:80]!r} is not a duration; write it like {examples}"
     if not _DURATION.fullmatch(text):
-        raise UsageError(f"{text[:80]!r} is not a duration; write it like 90s, 15m or 1h30m")
+        raise UsageError(wrong)
     for number, unit in _PERIOD.findall(text):
         if unit.lower() not in _SECONDS:
-            raise UsageError(f"{text[:80]!r} is not a duration; write it like 90s, 15m or 1h30m")
+            raise UsageError(wrong)
         seconds += Decimal(number) * _SECONDS[unit.lower()]
-    if not 0 < seconds <= int(MAX_DURATION.total_seconds()):
-        raise UsageError(f"{text[:80]!r} is out of range; a duration is more than 0, at most 7d")
-    return timedelta(seconds=float(seconds))
+    try:
+        return timedelta(seconds=float(seconds))
+    except OverflowError:
+        return timedelta.max
 
 
 def parse_boolean(text: str) -> bool:

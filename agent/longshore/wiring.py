@@ -11,9 +11,9 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,11 +34,16 @@ if TYPE_CHECKING:
     from longshore.core.entry import Source
     from longshore.core.services import Service, ServicesFile
     from longshore.engine.contract import Engine
+    from longshore.ops.check import CheckSettings
     from longshore.ops.credentials import AssumeRole
     from longshore.ops.doctor import Place, Setup
+    from longshore.ops.flush import FlushSettings
     from longshore.ops.importer import ImportSettings
+    from longshore.ops.pruner import PruneSettings
     from longshore.ops.publishing import ExportSettings
+    from longshore.ops.repair import RepairSettings
     from longshore.ops.report import Report
+    from longshore.ops.stats import StatsSettings
     from longshore.store.aws_bucket import AwsBucket
     from longshore.store.contract import Store
     from longshore.store.encryption import Encryption
@@ -234,6 +239,94 @@ def import_settings(settings: Settings, client: Callable[[], Client] | None) -> 
     from longshore.ops.importer import ImportSettings
 
     return ImportSettings(settings.window_bytes, time.monotonic, client)
+
+
+def prune_settings(
+    settings: Settings, *, dry_run: bool, branches: frozenset[str] | None = None
+) -> PruneSettings:
+    """Say how prune runs.
+
+    Args:
+        branches: the scopes that exist by somebody's word; `None` if nobody was asked.
+    """
+    from longshore.core.keys import segment
+    from longshore.core.retention import Rules
+    from longshore.ops.pruner import PruneSettings
+    from longshore.store.clock import seconds_since_boot
+
+    return PruneSettings(
+        rules=Rules(
+            keep_last=settings.keep_last,
+            keep_within=settings.keep_within,
+            gone_after=settings.gone_after,
+            branches=None if branches is None else frozenset(map(segment, branches)),
+            protected=frozenset(map(segment, settings.protect)),
+        ),
+        max_bytes=settings.max_size,
+        repack_below=settings.repack_below,
+        grace=settings.grace,
+        dry_run=dry_run,
+        random=os.urandom,
+        clock=seconds_since_boot,
+    )
+
+
+def sweep_now_settings(places: Iterable[tuple[str, str, str]]) -> PruneSettings:
+    """Say how prune runs if nothing else does: of these places what is hidden goes, at once.
+
+    Args:
+        places: each the segments of a scope, a service and a platform.
+    """
+    from longshore.core.retention import Rules
+    from longshore.ops.pruner import PruneSettings
+    from longshore.store.clock import seconds_since_boot
+
+    return PruneSettings(
+        rules=Rules(keep_last=sys.maxsize, only=frozenset(places)),
+        max_bytes=None,
+        repack_below=0.0,
+        grace=timedelta(),
+        dry_run=False,
+        random=os.urandom,
+        clock=seconds_since_boot,
+    )
+
+
+def flush_settings(keys: Keys) -> FlushSettings:
+    """Say how a flush runs."""
+    from longshore.ops.flush import FlushSettings
+
+    return FlushSettings(
+        agent=f"longshore/{__version__}",
+        random=os.urandom,
+        sign=keys.signing.sign if keys.signing else None,
+    )
+
+
+def check_settings(settings: Settings) -> CheckSettings:
+    """Say how a check runs."""
+    from longshore.ops.check import CheckSettings
+
+    return CheckSettings(
+        share=settings.read_data,
+        window_bytes=settings.check_window_bytes,
+        random=os.urandom,
+    )
+
+
+def repair_settings() -> RepairSettings:
+    """Say how a repair runs."""
+    from longshore.ops.repair import RepairSettings
+    from longshore.store.clock import seconds_since_boot
+
+    return RepairSettings(random=os.urandom, clock=seconds_since_boot)
+
+
+def stats_settings(settings: Settings) -> StatsSettings:
+    """Say how figures are made."""
+    from longshore.ops.stats import StatsSettings
+
+    return StatsSettings(limit_bytes=settings.window_bytes, last=config.LAST_ENTRIES)
 
 
 def doctor_setup(

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Shell
 
 from longshore import config_options
-from longshore.config import Settings, load_settings
+from longshore.config import GRACE, PRUNE_TIMEOUT, Settings, load_settings
 from longshore.config_file import read_config_file
 from longshore.config_options import OPTIONS, Option
 from longshore.config_values import (
@@ -18,10 +18,14 @@ from longshore.config_values import (
     FolderLocation,
     check_endpoint,
     parse_duration,
+    parse_grace,
+    parse_period,
+    parse_share,
     parse_size,
     parse_store,
 )
 from longshore.errors import UsageError
+from longshore.ops import prune_run
 
 
 def load(
@@ -235,6 +239,13 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "role-arn": "arn:aws:iam::123456789012:role/builder",
         "kms-key": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
         "sts-endpoint-url": "https://sts.example.com",
+        "keep-last": "2",
+        "keep-within": "336h",
+        "max-size": "3GiB",
+        "gone-after": "720h",
+        "repack-below": "25%",
+        "read-data": "25%",
+        "grace": "25h",
         "print": "roles",
         "provider": "ceph",
         "broker-arn": "arn:aws:iam::123456789012:role/broker",
@@ -338,3 +349,46 @@ def test_config_shows_no_secrets(shell: Shell) -> None:
     for arguments in (["config"], ["config", "--json"], ["doctor"], ["list", "-v"]):
         shell(*arguments)
         assert "hunter2" not in shell.out + shell.err
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"), [("24h", 24), ("14d", 336), ("2w", 336), ("1d12h", 36), ("400d", 9600)]
+)
+def test_period_is_read(text: str, hours: float) -> None:
+    assert parse_period(text) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("text", ["30", " 7.5 ", "0", "1 2"])
+def test_period_without_a_unit_is_refused_for_it_would_be_seconds(text: str) -> None:
+    with pytest.raises(UsageError, match=r"has no unit; write it like 24h, 30d or 2w"):
+        parse_period(text)
+
+
+@pytest.mark.parametrize("text", ["0d", "3651d", "99999999999999999999999d"])
+def test_period_that_is_nothing_or_longer_than_ten_years_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        parse_period(text)
+
+
+def test_only_a_grace_period_may_be_nothing() -> None:
+    assert parse_grace("0") == parse_grace("0s") == timedelta()
+    assert parse_grace("36h") == timedelta(hours=36)
+    with pytest.raises(UsageError, match="no unit"):
+        parse_grace("24")
+
+
+@pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("0", 0), ("0%", 0), (" 12.5 %", 0.125)])
+def test_share_is_read(text: str, share: float) -> None:
+    assert parse_share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "50", "0.5", "-1%", "101%", "half", "1e1%"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="share"):
+        parse_share(text)
+
+
+def test_the_default_grace_period_is_the_one_that_writers_count_on() -> None:
+    assert load().grace == GRACE == prune_run.GRACE
+    assert PRUNE_TIMEOUT == GRACE / 4
+    assert (load().keep_last, load().repack_below) == (1, 0.5)

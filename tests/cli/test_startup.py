@@ -65,6 +65,16 @@ def test_help_imports_no_client_and_no_event_loop_libraries(tmp_path: Path) -> N
     assert not modules & (HEAVY | {"rich", "yaml", "zstandard"})
 
 
+@pytest.mark.parametrize("command", [["prune"], ["flush", "--dry-run"]])
+def test_prune_and_flush_of_a_folder_import_neither_s3_nor_docker(
+    tmp_path: Path, command: list[str]
+) -> None:
+    store = f"file://{tmp_path}/store"
+    modules = imported(tmp_path, *command, "--project", "p", LONGSHORE_STORE=store)
+
+    assert not modules & (HEAVY - {"blake3", "pyfastcdc"} | {"rich"})
+
+
 def test_list_of_a_folder_imports_neither_s3_nor_docker(tmp_path: Path) -> None:
     modules = imported(
         tmp_path,

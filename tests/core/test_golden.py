@@ -137,7 +137,7 @@ def test_the_blob_is_cut_today_as_it_was_then(name: str, blob: bytes) -> None:
 @recipes
 def test_a_recipe_says_what_it_needs(name: str, blob: bytes) -> None:
     assert read_recipe(name, blob).packs == (made.PACK,)
-    assert documents.decode_refs(golden(name)) == (made.PACK,)
+    assert documents.peek(golden(name)).refs == (made.PACK,)
 
 
 def test_the_pack_holds_several_chunks_of_contents() -> None:

@@ -24,7 +24,7 @@ from longshore.errors import (
     UsageError,
 )
 from longshore.ops.doctor import Credentials, Finding, Place, Setup, examine
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import Guard, ObjectInfo, Store, StoredObject, Upload, UploadedPart
 from longshore.store.memory import MemoryStore
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -44,9 +44,9 @@ class Refusing(MemoryStore):
     def __post_init__(self) -> None:
         super().__init__(lambda: T0)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         self.changes.append(f"put {key}")
-        await super().put(key, data)
+        await super().put(key, data, guard=guard)
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
         self._check("get", key)

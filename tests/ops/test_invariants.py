@@ -91,6 +91,7 @@ async def test_an_export_that_stops_at_any_call_leaves_every_entry_loadable(way:
     kinds = [_kind(key) for key in store.writes]
     assert kinds == sorted(kinds, key=["packs", "recipes", "entries"].index)
     assert set(kinds) == {"packs", "recipes", "entries"}
+    assert store.deleted == []
 
 
 async def test_an_import_that_stops_at_any_call_changes_nothing_in_the_store() -> None:
@@ -108,6 +109,7 @@ async def test_an_import_that_stops_at_any_call_changes_nothing_in_the_store() -
 
     assert stop_at > 8
     assert store.writes == []
+    assert store.deleted == []
     assert [info async for info in inner.list("")] == before
 
 

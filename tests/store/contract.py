@@ -33,6 +33,9 @@ NOT_KEYS = ("", "/a", "a/", "a//b", ".", "a/..", "../a", "a/./b", "a b", "a\\b",
 class StoreContract(ABC):
     """The promises of `longshore.store.contract.Store`, one test each."""
 
+    uploads_tell_time = True
+    """Whether the server says when an upload has begun."""
+
     @abstractmethod
     async def raw_put(self, key: str, data: bytes) -> None:
         """Write an object without the store."""
@@ -298,6 +301,45 @@ class StoreContract(ABC):
         await store.complete_upload(upload, [part])
 
         assert await self.raw_objects() == {"p/1": b"data"}
+
+    async def test_uploads_that_have_not_ended_are_listed_with_their_beginning(
+        self, store: Store
+    ) -> None:
+        before = await store.now()
+        pending = await store.create_upload("a/p/1")
+        other = await store.create_upload("b/p/2")
+        ended = await store.create_upload("a/p/3")
+        part = await store.upload_part(ended, 1, 0, b"whole")
+        await store.complete_upload(ended, [part])
+
+        listed = [found async for found in store.list_uploads("a/")]
+
+        # A lost answer to a beginning leaves one more that nobody knows of.
+        assert {found.upload.key for found in listed} == {pending.key}
+        (started_at,) = (found.started_at for found in listed if found.upload == pending)
+        assert abs(started_at - before) < timedelta(seconds=5) or not self.uploads_tell_time
+        for upload in (pending, other):
+            await store.abort_upload(upload)
+        left = [found.upload async for found in store.list_uploads("")]
+        assert not {pending, other, ended}.intersection(left)
+
+    async def test_what_a_guard_forbids_is_not_done(self, store: Store) -> None:
+        await store.put("p/1", b"older")
+
+        def refuse() -> None:
+            raise StoreError("too late")
+
+        with pytest.raises(StoreError, match="too late"):
+            await store.put("p/1", b"newer", guard=refuse)
+        with pytest.raises(StoreError, match="too late"):
+            await store.delete(["p/1"], guard=refuse)
+        assert await self.raw_objects() == {"p/1": b"older"}
+        asked: list[None] = []
+        await store.put("p/2", b"allowed", guard=lambda: asked.append(None))
+        await store.delete(["p/1"], guard=lambda: asked.append(None))
+        await store.put("p/3", b"nobody asks")
+        assert len(asked) >= 2
+        assert (await self.raw_objects()).keys() == {"p/2", "p/3"}
 
     async def test_uploads_of_one_name_do_not_mix(self, store: Store) -> None:
         uploads = [await store.create_upload("p/1") for _ in range(2)]

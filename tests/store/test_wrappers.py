@@ -10,7 +10,7 @@ from tests.store.contract import StoreContract
 from tests.support.faulty_store import FaultyStore
 
 from longshore.errors import AccessDenied, CorruptData, ObjectMissing, StoreError, StoreUnavailable
-from longshore.store.contract import Store, StoredObject, Upload
+from longshore.store.contract import Guard, Store, StoredObject, Upload
 from longshore.store.limit import LimitStore
 from longshore.store.memory import MemoryStore
 from longshore.store.metrics import MetricsStore, StoreMetrics
@@ -84,7 +84,7 @@ class TestLostAnswers(ContractOnMemory):
 def test_a_wrapper_overrides_every_method(wrapper: type[Store]) -> None:
     operations = {name for name in vars(Store) if not name.startswith("_")}
 
-    assert len(operations) == 14
+    assert len(operations) == 15
     assert operations - vars(wrapper).keys() == set()
     assert "__getattr__" not in vars(wrapper)
 
@@ -98,6 +98,9 @@ def operations_of(store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
     async def list_folders() -> object:
         return [folder async for folder in store.list_folders("")]
 
+    async def list_uploads() -> object:
+        return [pending async for pending in store.list_uploads("")]
+
     return {
         "put": partial(store.put, "a/c", b"x"),
         "get": partial(store.get, "a/b", limit_bytes=10),
@@ -110,6 +113,7 @@ def operations_of(store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         "upload_part": partial(store.upload_part, upload, 1, 0, b"x"),
         "complete_upload": partial(store.complete_upload, upload, []),
         "abort_upload": partial(store.abort_upload, upload),
+        "list_uploads": list_uploads,
         "now": store.now,
     }
 
@@ -287,13 +291,13 @@ class SlowStore(MemoryStore):
         self.begun = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         self.held += 1
         self.begun.set()
         self.most = max(self.most, self.held)
         try:
             await self.go.wait()
-            await super().put(key, data)
+            await super().put(key, data, guard=guard)
         finally:
             self.held -= 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from longshore.core.builder import Client
@@ -59,6 +59,7 @@ async def export(
     notes: Report | None = None,
     level: int = 1,
     parents: bool = True,
+    random: Callable[[int], bytes] = os.urandom,
     signing: SigningKey | None = None,
     trusted: Sequence[PublicKey] = (),
 ) -> ExportResult:
@@ -70,7 +71,7 @@ async def export(
         concurrency=4,
         agent="test",
         source=Source(),
-        random=os.urandom,
+        random=random,
         clock=time.monotonic,
         sign=signing.sign if signing else None,
     )

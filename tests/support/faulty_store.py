@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from longshore.errors import StoreUnavailable
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 
 
 @dataclass(slots=True)
@@ -30,9 +38,9 @@ class FaultyStore(Store):
     hit: int = 0
     _left: dict[str, int] = field(default_factory=dict)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         self._before("put", key)
-        await self.inner.put(key, data)
+        await self.inner.put(key, data, guard=guard)
         self._after("put")
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
@@ -77,9 +85,9 @@ class FaultyStore(Store):
         if fails:
             self._raise("list_folders")
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         self._before("delete", *keys)
-        await self.inner.delete(keys)
+        await self.inner.delete(keys, guard=guard)
         self._after("delete")
 
     async def create_upload(self, key: str) -> Upload:
@@ -105,6 +113,12 @@ class FaultyStore(Store):
         self._before("abort_upload", upload.key)
         await self.inner.abort_upload(upload)
         self._after("abort_upload")
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        self._before("list_uploads", prefix)
+        async for pending in self.inner.list_uploads(prefix):
+            yield pending
+        self._after("list_uploads")
 
     async def now(self) -> datetime:
         self._before("now")

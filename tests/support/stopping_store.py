@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Literal
 
 from longshore.errors import StoreUnavailable
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 
 Way = Literal["before", "after", "cancel"]
 
@@ -28,6 +36,7 @@ class StoppingStore(Store):
         self.calls = 0
         self.victim: asyncio.Task[object] | None = None
         self.writes: list[str] = []
+        self.deleted: list[str] = []
 
     def _stop(self) -> None:
         if self.way == "cancel" and self.victim is not None:
@@ -43,9 +52,9 @@ class StoppingStore(Store):
             self.writes.append(write)
         return self.calls == self.stop_at
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         lost = self._before(key)
-        await self.inner.put(key, data)
+        await self.inner.put(key, data, guard=guard)
         if lost:
             self._stop()
 
@@ -76,8 +85,12 @@ class StoppingStore(Store):
         async for folder in self.inner.list_folders(prefix):
             yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        raise AssertionError("neither export nor import deletes anything")
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
+        lost = self._before()
+        self.deleted += keys
+        await self.inner.delete(keys, guard=guard)
+        if lost:
+            self._stop()
 
     async def create_upload(self, key: str) -> Upload:
         lost = self._before()
@@ -104,6 +117,12 @@ class StoppingStore(Store):
     async def abort_upload(self, upload: Upload) -> None:
         self._before()
         await self.inner.abort_upload(upload)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        if self._before():
+            self._stop()
+        async for pending in self.inner.list_uploads(prefix):
+            yield pending
 
     async def now(self) -> datetime:
         if self._before():

@@ -16,14 +16,30 @@ _MAX_WINDOW_BYTES = 1 << 27  # zstd's own default limit
 _threads = threading.local()
 
 
-def compress(data: bytes | memoryview, level: int) -> bytes:
-    """Compress into one frame that carries its content size. Releases the GIL."""
-    compressors: dict[int, zstandard.ZstdCompressor] = _threads.__dict__.setdefault("levels", {})
-    compressor = compressors.get(level)
+def compress(data: bytes | memoryview, level: int, *, checksum: bool = False) -> bytes:
+    """Compress into one frame that carries its content size. Releases the GIL.
+
+    Args:
+        checksum: have the frame carry one as well, for what has no digest of its own.
+    """
+    compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = _threads.__dict__.setdefault(
+        "compressors", {}
+    )
+    compressor = compressors.get((level, checksum))
     if compressor is None:
         # Contexts must not be shared between threads, and are worth keeping within one.
-        compressor = compressors[level] = zstandard.ZstdCompressor(level=level)
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
+        compressors[level, checksum] = compressor
     return compressor.compress(data)
+
+
+def content_size(frame: bytes | memoryview) -> int:
+    """Tell what a frame claims to hold; 0 if it claims nothing, or is no frame."""
+    try:
+        size: int = zstandard.get_frame_parameters(frame).content_size
+    except zstandard.ZstdError:
+        return 0
+    return 0 if size == zstandard.CONTENTSIZE_UNKNOWN else size
 
 
 def decompress(frame: bytes | memoryview, *, limit_bytes: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,7 +47,8 @@ def encode(document: msgspec.Struct) -> bytes:
             f" accept {MAX_DOCUMENT_BYTES:,} and {MAX_VALUES:,}; an image or a layer is too large"
             " to be cached"
         )
-    return codec.compress(plain, _LEVEL)
+    # Without it, a flipped bit may read as another tag, or as another version's document.
+    return codec.compress(plain, _LEVEL, checksum=True)
 
 
 def decode(stored: bytes, kind: type[T]) -> T:
@@ -69,13 +71,32 @@ def decode(stored: bytes, kind: type[T]) -> T:
     return document
 
 
-def decode_refs(stored: bytes) -> tuple[Ref, ...]:
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What every version can tell of a document of any version.
+
+    Attributes:
+        kind: of an entry; empty if the document says none.
+    """
+
+    refs: tuple[Ref, ...]
+    kind: str
+
+
+class _Peek(Header, frozen=True):
+    kind: str = ""
+
+
+def peek(stored: bytes) -> Peek:
     """Read only what a document refers to, whatever version wrote it.
 
     Raises:
-        CorruptData: it is damaged.
+        CorruptData: it is damaged, or of no format that was ever written.
     """
-    return read_refs(_decode(_open(stored), Header).refs)
+    found = _decode(_open(stored), _Peek)
+    if found.format < FORMAT:
+        raise CorruptData(f"no document format {found.format} was ever written")
+    return Peek(read_refs(found.refs), found.kind)
 
 
 def read_refs(pairs: list[tuple[str, str]]) -> tuple[Ref, ...]:

@@ -56,7 +56,7 @@ def name_of(written: str) -> str:
     Raises:
         CorruptData: it is not a segment.
     """
-    if not _is_segment(written):
+    if not is_segment(written):
         raise CorruptData(f"not a key segment: {written[:80]!r}")
     head, cut, _ = written.partition("~~")
     raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), head.encode())
@@ -107,10 +107,15 @@ def parse_ref(scope: object, identifier: object) -> Ref:
         segment(scope)
     except UsageError as error:
         raise CorruptData(f"a reference names no scope: {error}") from None
-    recipe = _RECIPE_ID.fullmatch(identifier)
-    if not is_id(recipe[1] if recipe else identifier):
+    if not is_stored_id(identifier):
         raise CorruptData(f"a reference has no valid id: {identifier[:120]!r}")
     return Ref(scope, identifier)
+
+
+def is_stored_id(identifier: str) -> bool:
+    """Tell whether a text is the id of a pack or of a recipe."""
+    recipe = _RECIPE_ID.fullmatch(identifier)
+    return is_id(recipe[1] if recipe else identifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +160,11 @@ def parse_entry_key(key: str) -> EntryKey | None:
     parts = key.split("/")
     if len(parts) != 7 or parts[1] != "scopes" or parts[3] != "entries" or not is_id(parts[6]):
         return None
-    if not all(_is_segment(part) for part in (parts[2], parts[4], parts[5])):
+    if not all(is_segment(part) for part in (parts[2], parts[4], parts[5])):
         return None
     return EntryKey(scope=parts[2], service=parts[4], platform=parts[5], id=parts[6])
 
 
-def _is_segment(written: str) -> bool:
+def is_segment(written: str) -> bool:
+    """Tell whether a text can be a key segment that longshore wrote."""
     return written not in (".", "..") and _SEGMENT.fullmatch(written) is not None

@@ -5,7 +5,7 @@ Chunks that lie next to each other in a pack and follow each other in a stream c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import merge
 
@@ -99,6 +99,29 @@ def plan_reads(recipes: Sequence[Recipe], *, max_range_bytes: int, max_gap_bytes
             )
         )
     return ReadPlan(tuple(reads), tuple(blobs))
+
+
+def group_chunks(
+    chunks: Iterable[Chunk], *, max_range_bytes: int, max_gap_bytes: int
+) -> list[list[Chunk]]:
+    """Group distinct chunks of one pack, by where they lie, for one read each.
+
+    Args:
+        max_range_bytes: no read gets longer, unless a single chunk is.
+        max_gap_bytes: neighbours may be so far apart; what lies between is read for nothing.
+    """
+    groups: list[list[Chunk]] = []
+    end = 0
+    for chunk in sorted(chunks, key=lambda chunk: (chunk.offset, chunk.stored_bytes, chunk.id)):
+        last = max(end, chunk.offset + chunk.stored_bytes)
+        near = groups and chunk.offset - end <= max_gap_bytes
+        if near and last - groups[-1][0].offset <= max_range_bytes:
+            groups[-1].append(chunk)
+            end = last
+        else:
+            groups.append([chunk])
+            end = chunk.offset + chunk.stored_bytes
+    return groups
 
 
 def weigh(recipe: Recipe, *, max_range_bytes: int, max_gap_bytes: int) -> int:

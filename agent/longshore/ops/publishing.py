@@ -22,7 +22,7 @@ from longshore.core.sorting import Sorter
 from longshore.engine.contract import EngineInfo
 from longshore.errors import StoreError
 from longshore.ops.packing import PackWriter
-from longshore.ops.reachable import MAX_AGE_OF_BASIS, Reachable, Reading
+from longshore.ops.reachable import Reachable, Reading
 from longshore.ops.report import Report
 from longshore.ops.saving import save_blobs
 from longshore.ops.tasks import side_by_side
@@ -163,7 +163,7 @@ class Publisher:
                 seconds=self._settings.clock() - self._started,
             ),
         )
-        if await self._reading.store.now() - entry.basis > MAX_AGE_OF_BASIS:
+        if await self._reading.store.now() - entry.basis > self._reading.longest:
             raise StoreError(
                 f"{entry.service}: this export began more than 12 hours ago, so prune may have"
                 " removed parts that it relies on; it is not published, export again"

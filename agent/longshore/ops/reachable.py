@@ -73,6 +73,7 @@ class Reading:
         any_scope: documents may refer to any scope: for looking at what others wrote, never for
             loading it or building on it.
         trusted: only entries that one of these keys signed count; all do without them.
+        longest: how long something may be relied on: half of what prune waits.
         room: memory for documents.
         max_image_bytes: what the layers of one service may hold; `None` for no limit.
     """
@@ -82,6 +83,7 @@ class Reading:
     scopes: tuple[str, ...]
     any_scope: bool = False
     trusted: TrustedKeys | None = None
+    longest: timedelta = MAX_AGE_OF_BASIS
     room: Room = field(default_factory=Room)
     max_image_bytes: int | None = None
 
@@ -149,7 +151,7 @@ class Reading:
                 # A signature that is right, of another entry: anybody can copy that.
                 raise _not_trusted(url, str(error)) from error
             raise CorruptData(f"{url}: {error}") from error
-        if stored_at - entry.basis > MAX_AGE_OF_BASIS:
+        if stored_at - entry.basis > self.longest:
             raise NotCached(
                 f"{url} was published more than 12 hours after its export began, so parts of it"
                 " may be gone; export again"

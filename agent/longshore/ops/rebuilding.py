@@ -13,7 +13,7 @@ from longshore.core.archive import TRAILER, blob_name, member_header, padding, s
 from longshore.core.digests import Digest
 from longshore.core.read_plan import BlobPlan, PlannedChunk, plan_reads
 from longshore.core.rebuilding import BlobBuilder, open_chunk
-from longshore.core.recipe import Recipe
+from longshore.core.recipe import Chunk, Recipe
 from longshore.errors import CorruptData
 from longshore.ops.fetching import Fetcher
 from longshore.store.contract import Store
@@ -73,7 +73,7 @@ async def _blob(
     ready: list[deque[bytes]] = [deque() for _ in blob.streams]
     async with contextlib.AsyncExitStack() as open_streams:
         streams = [
-            await open_streams.enter_async_context(_Stream(store, project, planned, fetcher))
+            await open_streams.enter_async_context(ChunkStream(store, project, planned, fetcher))
             for planned in blob.streams
         ]
         while (wanted := builder.next_stream()) is not None:
@@ -97,12 +97,22 @@ def _join(builder: BlobBuilder, ready: Sequence[deque[bytes]]) -> bytes:
     return b"".join(pieces)
 
 
-class _Stream:
-    """The chunks of one stream, opened a batch ahead of their use."""
+class ChunkStream:
+    """The chunks of one stream, opened a batch ahead of their use.
+
+    Args:
+        open_one: decompresses and checks a chunk.
+    """
 
     def __init__(
-        self, store: Store, project: str, planned: Sequence[PlannedChunk], fetcher: Fetcher
+        self,
+        store: Store,
+        project: str,
+        planned: Sequence[PlannedChunk],
+        fetcher: Fetcher,
+        open_one: Callable[[Chunk, memoryview], bytes] = open_chunk,
     ) -> None:
+        self._open_one = open_one
         self._store = store
         self._project = project
         self._fetcher = fetcher
@@ -147,7 +157,7 @@ class _Stream:
             chunk = planned.chunk
             try:
                 stored = view[planned.at : planned.at + chunk.stored_bytes]
-                chunks.append(open_chunk(chunk, stored))
+                chunks.append(self._open_one(chunk, stored))
             except CorruptData as error:
                 url = self._store.url(chunk.pack.key(self._project))
                 raise CorruptData(f"{url}: at byte {chunk.offset}: {error}") from error

@@ -38,6 +38,29 @@ async def for_each(
     return [task.result() for task in tasks]
 
 
+class Slots:
+    """Turns to work, so many at once; something large may take them all."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._free = asyncio.Semaphore(number)
+        self._queue = asyncio.Lock()  # so that two large ones do not wait for each other
+
+    @contextlib.asynccontextmanager
+    async def take(self, *, all_of_them: bool = False) -> AsyncGenerator[None, None]:
+        """Wait for a turn, and have it."""
+        taken = 0
+        try:
+            async with self._queue:
+                for _ in range(self._number if all_of_them else 1):
+                    await self._free.acquire()
+                    taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._free.release()
+
+
 def single(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Choose the error to tell of several: a bug first, else the one with the highest exit code."""
     found = list(_leaves(errors))

@@ -7,7 +7,7 @@ never are empty, `.` or `..`, and hold only `A-Z a-z 0-9 . _ - ~`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -48,6 +48,19 @@ class UploadedPart:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """A multipart upload that is neither completed nor aborted."""
+
+    upload: Upload
+    started_at: datetime
+    """The store's own time, aware UTC."""
+
+
+Guard = Callable[[], None]
+"""Raises if something must not be done any more."""
+
+
 class Store(ABC):
     """Objects under keys.
 
@@ -61,8 +74,13 @@ class Store(ABC):
     """
 
     @abstractmethod
-    async def put(self, key: str, data: bytes) -> None:
-        """Store a small object whole."""
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
+        """Store a small object whole.
+
+        Args:
+            guard: asked as late as can be, once for each attempt: what it raises ends the put, of
+                which nothing has left then. So a process that slept does nothing out of date.
+        """
 
     @abstractmethod
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
@@ -103,8 +121,11 @@ class Store(ABC):
         """Go through the distinct next segments of the keys below `prefix`, without `/`."""
 
     @abstractmethod
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         """Delete objects; those that are not there count as deleted.
+
+        Args:
+            guard: as of `put`; asked before each request, if it takes several.
 
         Raises:
             StoreError: some could not be deleted; the others are.
@@ -133,6 +154,10 @@ class Store(ABC):
     @abstractmethod
     async def abort_upload(self, upload: Upload) -> None:
         """Give up an upload and free its parts; one that is already gone counts as aborted."""
+
+    @abstractmethod
+    def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        """Go through the uploads below `prefix` that have begun and not ended."""
 
     @abstractmethod
     async def now(self) -> datetime:

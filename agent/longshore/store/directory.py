@@ -18,7 +18,15 @@ from itertools import islice
 from pathlib import Path
 
 from longshore.errors import CorruptData, ObjectTooLarge, StoreError
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 from longshore.store.files import (
     flush_folder,
     modified_at,
@@ -34,6 +42,8 @@ from longshore.store.safe_keys import check_key, check_part_number, check_prefix
 
 TEMPORARY = ".longshore-tmp"
 
+_KEY_SUFFIX = ".key"  # of the file beside an upload that says where it will be
+
 _READ_BYTES = 4 * 1024 * 1024  # one hop to a thread each
 _LISTED_AT_ONCE = 1000
 
@@ -45,9 +55,9 @@ class DirectoryStore(Store):
         self._root = root.absolute()
         self._temporary = self._root / TEMPORARY
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         # A thread cannot be stopped: a put that is cancelled goes on, and ends whole or not at all.
-        await asyncio.to_thread(self._put, key, data)
+        await asyncio.to_thread(self._put, key, data, guard)
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
         return await asyncio.to_thread(self._get, key, limit_bytes)
@@ -73,8 +83,8 @@ class DirectoryStore(Store):
         for folder in await asyncio.to_thread(self._folders, prefix):
             yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        await asyncio.to_thread(self._delete, keys)
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
+        await asyncio.to_thread(self._delete, keys, guard)
 
     async def create_upload(self, key: str) -> Upload:
         return await asyncio.to_thread(self._create_upload, key)
@@ -92,6 +102,11 @@ class DirectoryStore(Store):
     async def abort_upload(self, upload: Upload) -> None:
         await asyncio.to_thread(self._abort, upload)
 
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        check_prefix(prefix)
+        for pending in await asyncio.to_thread(self._uploads, prefix):
+            yield pending
+
     async def now(self) -> datetime:
         """Tell the file system's time: on a network file system, its server's."""
         return await asyncio.to_thread(self._now)
@@ -108,7 +123,7 @@ class DirectoryStore(Store):
             raise ValueError(f"not a store key: {key!r}")
         return self._root / key
 
-    def _put(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: bytes, guard: Guard | None) -> None:
         path = self._path(key)
         with translated("write", path):
             temporary, file = new_file(self._temporary)
@@ -118,6 +133,8 @@ class DirectoryStore(Store):
                     os.fsync(file)
                 finally:
                     os.close(file)
+                if guard is not None:
+                    guard()
                 publish(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -199,12 +216,14 @@ class DirectoryStore(Store):
                 return ()
             raise
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, keys: Sequence[str], guard: Guard | None) -> None:
         paths = [self._path(key) for key in keys]
         failed: dict[Path, StoreError] = {}
         for path in paths:
             try:
                 with translated("delete", path), suppress(FileNotFoundError, NotADirectoryError):
+                    if guard is not None:
+                        guard()
                     path.unlink()
             except StoreError as error:
                 failed[path] = error
@@ -235,6 +254,7 @@ class DirectoryStore(Store):
         with translated("write", path):
             temporary, file = new_file(self._temporary)
             os.close(file)
+            temporary.with_suffix(_KEY_SUFFIX).write_text(key)
             return Upload(key, temporary.name)
 
     def _write_part(self, upload: Upload, offset: int, data: bytes) -> None:
@@ -262,10 +282,22 @@ class DirectoryStore(Store):
                     return  # completed before
                 raise self._gone(upload) from error
             publish(self._pending(upload), path)
+            self._pending(upload).with_suffix(_KEY_SUFFIX).unlink(missing_ok=True)
 
     def _abort(self, upload: Upload) -> None:
         with translated("delete", self._pending(upload)):
             self._pending(upload).unlink(missing_ok=True)
+            self._pending(upload).with_suffix(_KEY_SUFFIX).unlink(missing_ok=True)
+
+    def _uploads(self, prefix: str) -> Sequence[PendingUpload]:
+        found: list[PendingUpload] = []
+        with translated("list", self._temporary):
+            for path in self._temporary.glob(f"*{_KEY_SUFFIX}"):
+                with suppress(FileNotFoundError):  # it has ended meanwhile
+                    key, started_at = path.read_text(), modified_at(path.stat())
+                    if key.startswith(prefix) and is_key(key):
+                        found.append(PendingUpload(Upload(key, path.stem), started_at))
+        return found
 
     def _now(self) -> datetime:
         with translated("write", self._temporary):

@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 
 
 class LimitStore(Store):
@@ -21,9 +29,9 @@ class LimitStore(Store):
         self._inner = inner
         self._turns = asyncio.Semaphore(concurrency)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         async with self._turns:
-            await self._inner.put(key, data)
+            await self._inner.put(key, data, guard=guard)
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
         async with self._turns:
@@ -43,9 +51,9 @@ class LimitStore(Store):
     def list_folders(self, prefix: str) -> AsyncIterator[str]:
         return self._inner.list_folders(prefix)
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         async with self._turns:
-            await self._inner.delete(keys)
+            await self._inner.delete(keys, guard=guard)
 
     async def create_upload(self, key: str) -> Upload:
         async with self._turns:
@@ -64,6 +72,9 @@ class LimitStore(Store):
     async def abort_upload(self, upload: Upload) -> None:
         async with self._turns:
             await self._inner.abort_upload(upload)
+
+    def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        return self._inner.list_uploads(prefix)
 
     async def now(self) -> datetime:
         async with self._turns:

@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from longshore.errors import CorruptData, ObjectMissing, ObjectTooLarge, StoreError
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 from longshore.store.safe_keys import check_key, check_part_number, check_prefix
 
 
 @dataclass(slots=True)
 class _Pending:
     key: str
+    started_at: datetime
     parts: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     completed: bool = False
 
@@ -30,10 +39,13 @@ class MemoryStore(Store):
         self._now = now
         self._objects: dict[str, StoredObject] = {}
         self._uploads: dict[str, _Pending] = {}
+        self._begun = 0
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         check_key(key)
         await asyncio.sleep(0)
+        if guard is not None:
+            guard()
         self._objects[key] = StoredObject(bytes(data), self._now())
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
@@ -76,18 +88,21 @@ class MemoryStore(Store):
         for folder in dict.fromkeys(rest.partition("/")[0] for rest in rests if "/" in rest):
             yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         for key in keys:
             check_key(key)
         await asyncio.sleep(0)
+        if guard is not None:
+            guard()
         for key in keys:
             self._objects.pop(key, None)
 
     async def create_upload(self, key: str) -> Upload:
         check_key(key)
         await asyncio.sleep(0)
-        upload = Upload(key, f"upload-{len(self._uploads) + 1}")
-        self._uploads[upload.upload_id] = _Pending(key)
+        self._begun += 1
+        upload = Upload(key, f"upload-{self._begun}")
+        self._uploads[upload.upload_id] = _Pending(key, self._now())
         return upload
 
     async def upload_part(
@@ -121,6 +136,13 @@ class MemoryStore(Store):
         pending = self._uploads.get(upload.upload_id)
         if pending is not None and not pending.completed:
             del self._uploads[upload.upload_id]
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        check_prefix(prefix)
+        await asyncio.sleep(0)
+        for upload_id, pending in list(self._uploads.items()):
+            if pending.key.startswith(prefix) and not pending.completed:
+                yield PendingUpload(Upload(pending.key, upload_id), pending.started_at)
 
     async def now(self) -> datetime:
         await asyncio.sleep(0)

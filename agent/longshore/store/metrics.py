@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 from longshore.store.retry import Retry, closing
 
 T = TypeVar("T")
@@ -45,9 +53,9 @@ class MetricsStore(Store):
         self._metrics = metrics
         self._clock = clock
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
         with self._counting("put"):
-            await self._inner.put(key, data)
+            await self._inner.put(key, data, guard=guard)
         self._metrics.bytes_out += len(data)
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
@@ -79,9 +87,9 @@ class MetricsStore(Store):
             async for folder in items:
                 yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         with self._counting("delete"):
-            await self._inner.delete(keys)
+            await self._inner.delete(keys, guard=guard)
 
     async def create_upload(self, key: str) -> Upload:
         with self._counting("create_upload"):
@@ -102,6 +110,12 @@ class MetricsStore(Store):
     async def abort_upload(self, upload: Upload) -> None:
         with self._counting("abort_upload"):
             await self._inner.abort_upload(upload)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        uploads = self._inner.list_uploads(prefix)
+        async with aclosing(self._counted("list_uploads", uploads)) as items:
+            async for pending in items:
+                yield pending
 
     async def now(self) -> datetime:
         with self._counting("now"):

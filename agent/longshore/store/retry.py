@@ -9,7 +9,15 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from longshore.errors import StoreUnavailable
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 
 T = TypeVar("T")
 
@@ -64,8 +72,8 @@ class RetryStore(Store):
         self._random = random
         self._report = report
 
-    async def put(self, key: str, data: bytes) -> None:
-        await self._repeat("put", lambda: self._inner.put(key, data))
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
+        await self._repeat("put", lambda: self._inner.put(key, data, guard=guard))
 
     async def get(self, key: str, *, limit_bytes: int) -> StoredObject:
         return await self._repeat("get", lambda: self._inner.get(key, limit_bytes=limit_bytes))
@@ -95,8 +103,8 @@ class RetryStore(Store):
             async for folder in items:
                 yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._repeat("delete", lambda: self._inner.delete(keys))
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
+        await self._repeat("delete", lambda: self._inner.delete(keys, guard=guard))
 
     async def create_upload(self, key: str) -> Upload:
         return await self._repeat("create_upload", lambda: self._inner.create_upload(key))
@@ -113,6 +121,17 @@ class RetryStore(Store):
 
     async def abort_upload(self, upload: Upload) -> None:
         await self._repeat("abort_upload", lambda: self._inner.abort_upload(upload))
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        async with aclosing(
+            self._resumed(
+                "list_uploads",
+                lambda: self._inner.list_uploads(prefix),
+                lambda pending: pending.upload,
+            )
+        ) as items:
+            async for pending in items:
+                yield pending
 
     async def now(self) -> datetime:
         return await self._repeat("now", self._inner.now)

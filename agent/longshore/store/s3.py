@@ -21,10 +21,19 @@ from longshore.errors import (
     StoreError,
     StoreUnavailable,
 )
-from longshore.store.contract import ObjectInfo, Store, StoredObject, Upload, UploadedPart
+from longshore.store.clock import seconds_since_boot
+from longshore.store.contract import (
+    Guard,
+    ObjectInfo,
+    PendingUpload,
+    Store,
+    StoredObject,
+    Upload,
+    UploadedPart,
+)
 from longshore.store.encryption import NO_ENCRYPTION, Encryption
-from longshore.store.s3_answers import check_range, to_second
-from longshore.store.s3_connection import S3Connection, seconds_since_boot
+from longshore.store.s3_answers import check_range, objects_of, to_second, uploads_of
+from longshore.store.s3_connection import S3Connection
 from longshore.store.s3_errors import (
     ReadRefused,
     Request,
@@ -89,15 +98,16 @@ class S3Store(Store):
         self._bucket_seen = False
         self._part_sizes: dict[str, dict[int, int]] = {}
 
-    async def put(self, key: str, data: bytes) -> None:
-        response = await self._call(
-            "put_object",
-            "write",
-            key,
-            size_bytes=len(data),
-            Body=io.BytesIO(data),
-            **self._encryption.of_new_objects,
-        )
+    async def put(self, key: str, data: bytes, *, guard: Guard | None = None) -> None:
+        with self._connection.guarded(guard):
+            response = await self._call(
+                "put_object",
+                "write",
+                key,
+                size_bytes=len(data),
+                Body=io.BytesIO(data),
+                **self._encryption.of_new_objects,
+            )
         if "ETag" not in response:  # a login page says 200 too
             raise not_s3(self._request("write", key))
         if not self._encryption.is_confirmed(response):
@@ -157,7 +167,7 @@ class S3Store(Store):
         async with aclosing(self._pages(prefix)) as pages:
             async for page in pages:
                 with self._connection.translated(request):
-                    infos = self._infos(page)
+                    infos = objects_of(page, self._root)
                 for info in infos:
                     yield info
 
@@ -171,12 +181,13 @@ class S3Store(Store):
                         seen.add(folder)
                         yield folder
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    async def delete(self, keys: Sequence[str], *, guard: Guard | None = None) -> None:
         for key in keys:
             check_key(key)
         failures: dict[str, str] = {}
-        for batch in _batches(keys):
-            failures |= await self._delete_batch(batch)
+        with self._connection.guarded(guard):
+            for batch in _batches(keys):
+                failures |= await self._delete_batch(batch)
         if failures:
             raise not_deleted(failures, self._request("delete", next(iter(failures))))
 
@@ -238,6 +249,21 @@ class S3Store(Store):
                 "abort_multipart_upload", "delete", upload.key, UploadId=upload.upload_id
             )
         self._part_sizes.pop(upload.upload_id, None)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+        check_prefix(prefix)
+        request = self._request("list", prefix)
+        arguments: dict[str, Any] = {"Prefix": self._root + prefix}
+        while True:
+            page = await self._call("list_multipart_uploads", "list", **arguments)
+            with self._connection.translated(request):
+                found = uploads_of(page, self._root)
+            for pending in found:
+                yield pending
+            markers = page.get("NextKeyMarker"), page.get("NextUploadIdMarker")
+            if not page.get("IsTruncated") or not any(markers):
+                return
+            arguments |= {"KeyMarker": markers[0] or "", "UploadIdMarker": markers[1] or ""}
 
     async def now(self) -> datetime:
         """Tell the store's time, from the `Date` of its newest answer: whole seconds, rounded down.
@@ -323,14 +349,6 @@ class S3Store(Store):
         if "IsTruncated" not in page and "Name" not in page:
             raise not_s3(self._request("list", prefix))
         return page
-
-    def _infos(self, page: Mapping[str, Any]) -> Sequence[ObjectInfo]:
-        keyed = ((item["Key"].removeprefix(self._root), item) for item in page.get("Contents", ()))
-        return tuple(
-            ObjectInfo(key, item["Size"], to_second(item["LastModified"]))
-            for key, item in keyed
-            if is_key(key)  # others may keep objects here too, and consoles make `folder/` markers
-        )
 
     async def _delete_batch(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Delete up to 1,000 objects, and tell which ones are left, with the store's reason."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from longshore.errors import CorruptData, StoreError
+from longshore.store.contract import ObjectInfo, PendingUpload, Upload
+from longshore.store.safe_keys import is_key
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -39,3 +41,22 @@ def to_second(modified_at: datetime) -> datetime:
     """Cut a time to whole seconds."""
     # Listings have fractions of a second that Last-Modified cannot carry: an object has one time.
     return modified_at.astimezone(UTC).replace(microsecond=0)
+
+
+def objects_of(page: Mapping[str, Any], root: str) -> Sequence[ObjectInfo]:
+    """Read a page of a listing; keys are below `root`."""
+    keyed = ((item["Key"].removeprefix(root), item) for item in page.get("Contents", ()))
+    return tuple(
+        ObjectInfo(key, item["Size"], to_second(item["LastModified"]))
+        for key, item in keyed
+        if is_key(key)  # others may keep objects here too, and consoles make `folder/` markers
+    )
+
+
+def uploads_of(page: Mapping[str, Any], root: str) -> Sequence[PendingUpload]:
+    """Read a page of a listing of uploads; keys are below `root`."""
+    return tuple(
+        PendingUpload(Upload(key, item["UploadId"]), to_second(item["Initiated"]))
+        for item in page.get("Uploads", ())
+        if is_key(key := item["Key"].removeprefix(root))
+    )

@@ -6,9 +6,9 @@ The only module that makes an aiobotocore client.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,22 +21,22 @@ from botocore.handlers import add_expect_header
 from longshore.core.foreign_words import secrets_of
 from longshore.errors import AccessDenied
 from longshore.store import s3_credentials
+from longshore.store.contract import Guard
 from longshore.store.encryption import Encryption, check_way
 from longshore.store.s3_credentials import CredentialsFailed
 from longshore.store.s3_errors import S3_FAILURES, Request, is_aws, translate
 
 _BODY_READ_BYTES = 1024 * 1024
 
+# Of the request that the task is about to send. A signed request that is sent a quarter of an hour
+# late is refused by the server (RequestTimeTooSkewed), so after signing is late enough.
+_guard: ContextVar[Guard | None] = ContextVar("guard", default=None)
+
 # aiohttp has no timeout for a body that the server does not take, nor for an answer that trickles,
 # so every request also has an end: its read timeout, and the time its bytes take at this speed.
 _SLOWEST_BYTES_PER_SECOND = 16 * 1024
 _PATIENCE = timedelta(minutes=1)
 _SECRETS_KEPT = 1024  # a signature for each request, and hundreds may be on their way
-
-
-def seconds_since_boot() -> float:
-    """Count seconds, those in which the machine slept as well."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def find_credentials(profile: str | None = None) -> tuple[str, datetime | None] | None:
@@ -117,6 +117,15 @@ class S3Connection:
                     into += piece
 
     @contextmanager
+    def guarded(self, guard: Guard | None) -> Iterator[None]:
+        """Have a guard asked before each request, when it has been signed and is about to leave."""
+        token = _guard.set(guard)
+        try:
+            yield
+        finally:
+            _guard.reset(token)
+
+    @contextmanager
     def translated(self, request: Request) -> Iterator[None]:
         """Let every failure out as one of longshore's errors."""
         try:
@@ -181,6 +190,7 @@ class S3Connection:
         # for without a timeout.
         client.meta.events.unregister("before-call.s3", add_expect_header)
         client.meta.events.register("before-send.s3", self._note_secrets)
+        client.meta.events.register("before-send.s3", _ask_guard)
         if self._endpoint_url is not None:
             client.meta.events.register("before-call.s3", _stay_here)
         return client
@@ -206,6 +216,12 @@ class S3Connection:
         with suppress(ValueError):
             date = parsedate_to_datetime(headers.get("date", ""))
             self._date = (date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC), self._elapsed())
+
+
+def _ask_guard(**_: Any) -> None:
+    guard = _guard.get()
+    if guard is not None:
+        guard()
 
 
 def _stay_here(params: Any, **_: Any) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from longshore import __version__
 
@@ -63,17 +64,24 @@ def _traceback(bug: Exception) -> str:
 def run(arguments: Sequence[str], world: World) -> int:
     """Run one command in `world`, and return its exit code."""
     from typer import TyperException
-    from typer.main import get_command
-
-    from longshore.cli_commands import app
 
     try:
-        code = get_command(app).main(
+        code = _command().main(
             args=list(arguments), prog_name="longshore", standalone_mode=False, obj=world
         )
     except TyperException as error:
         return _wrong_usage(error, world)
     return int(code or 0)
+
+
+@cache
+def _command() -> Any:
+    """Make the command line, which takes 50 ms; tests run it a thousand times in one process."""
+    from typer.main import get_command
+
+    from longshore.cli_commands import app
+
+    return get_command(app)
 
 
 def _wrong_usage(error: Exception, world: World) -> int:

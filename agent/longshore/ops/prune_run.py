@@ -119,9 +119,10 @@ class PruneRun:
         return (self.grace or GRACE) / share
 
     def _too_old(self, share: int) -> StoreError:
-        hours = self._longest(share).total_seconds() / 3600
+        seconds = self._longest(share).total_seconds()
+        longest = f"{seconds / 3600:g} hours" if seconds >= 3600 else f"{seconds:g} seconds"
         return StoreError(
-            f"this run began more than {hours:g} hours ago, so what it knows is out of date; what"
+            f"this run began more than {longest} ago, so what it knows is out of date; what"
             " it did is sound, run prune again"
         )
 

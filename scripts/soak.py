@@ -18,12 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.cache import PROJECT
+from tests.support.cache import PROJECT, Notes
 from tests.support.s3_fixtures import open_s3_store, require_weed
 from tests.support.seaweedfs import SeaweedFS
 
 from longshore.core.keys import parse_entry_key, scopes_prefix
 from longshore.errors import CorruptData, NotCached, UnsupportedFormat
+from longshore.ops.check import CheckSettings, check_project
 from longshore.ops.newest import FoundEntry
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
@@ -107,7 +108,7 @@ def main() -> int:
                 if not worker.died:
                     worker.kill()
         text = log.read_text()
-        done = text.count("done\n")
+        done = {kind: text.count(f"done {kind}\n") for kind in ("write", "read", "prune")}
         gave_up = Counter(
             line.partition(": ")[2][:100] for line in text.splitlines() if "gave up" in line
         )
@@ -131,8 +132,15 @@ async def look(endpoint: str, bucket: str, grace: float) -> int:
             if problem:
                 lost += 1
                 say(problem)
+        # A check knows of the twelve hours only, so it minds entries that were published too late.
+        settings = CheckSettings(share=1.0, window_bytes=32 << 20, random=os.urandom)
+        checked = await check_project(store, PROJECT, settings, Notes())
     say(f"{entries} entries, {expired} published too late to count, {lost} damaged")
-    return 1 if lost or not entries else 0
+    say(
+        f"check --read-data all: {len(checked.damaged)} damaged objects; {checked.layers_read} of"
+        f" {checked.layers} layers were read, {checked.read_bytes:,} bytes"
+    )
+    return 1 if lost or not entries or (checked.damaged and not expired) else 0
 
 
 class TooOld(Exception):

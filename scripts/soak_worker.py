@@ -112,9 +112,9 @@ async def work(job: dict[str, object]) -> None:
             except LongshoreError as error:
                 sys.stdout.write(f"gave up: {type(error).__name__}: {error}\n")
             else:
-                sys.stdout.write("done\n")
+                sys.stdout.write(f"done {job['kind']}\n")
             sys.stdout.flush()
-            await asyncio.sleep(number.random() * 0.2)
+            await asyncio.sleep(number.random() * 2)
 
 
 if __name__ == "__main__":

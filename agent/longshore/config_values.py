@@ -10,13 +10,12 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from longshore.core.keys import check_root
+from longshore.core.keys import check_root, is_bucket
 from longshore.errors import UsageError
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?\s*[a-z]*\s*)+", re.IGNORECASE)
 _PERIOD = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
 
@@ -200,7 +199,7 @@ def _parse_bucket(rest: str) -> BucketLocation:
             "the store's URL holds credentials; give them in AWS_ACCESS_KEY_ID and"
             " AWS_SECRET_ACCESS_KEY, or by a profile"
         )
-    if not _BUCKET.fullmatch(bucket):
+    if not is_bucket(bucket):
         raise UsageError(f"{bucket[:200]!r} is not a bucket's name; write s3://bucket/prefix")
     if not prefix.isprintable():
         raise UsageError("the store's prefix holds control characters")

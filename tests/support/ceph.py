@@ -27,10 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import boto3
-from botocore.config import Config
 from tests.support.engines import cache_folder
-from tests.support.seaweedfs import ADMIN, BROKER
+from tests.support.seaweedfs import ADMIN, BROKER, make_bucket
 
 START_SECONDS = 120.0
 STEP_SECONDS = 60.0
@@ -195,18 +193,7 @@ class Ceph:
 
     def make_bucket(self, name: str | None = None) -> str:
         """Make a bucket that no other test uses, and tell its name."""
-        bucket = name or f"test-{uuid.uuid4().hex[:20]}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name="us-east-1",
-            aws_access_key_id=ADMIN.access_key,
-            aws_secret_access_key=ADMIN.secret_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
-        with contextlib.closing(client):
-            client.create_bucket(Bucket=bucket)
-        return bucket
+        return make_bucket(self.endpoint_url, ADMIN, name)
 
     def make_role(self, name: str, trust: Document, policy: Document) -> str:
         """Make a role and give it a policy; tell its ARN."""

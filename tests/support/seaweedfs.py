@@ -168,18 +168,7 @@ class SeaweedFS:
 
     def make_bucket(self, name: str | None = None) -> str:
         """Make a bucket that no other test uses, and tell its name."""
-        bucket = name or f"test-{uuid.uuid4().hex[:20]}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name="us-east-1",
-            aws_access_key_id=ADMIN.access_key,
-            aws_secret_access_key=ADMIN.secret_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
-        with contextlib.closing(client):
-            client.create_bucket(Bucket=bucket)
-        return bucket
+        return make_bucket(self.endpoint_url, ADMIN, name)
 
     def _start(self) -> None:
         self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
@@ -243,6 +232,22 @@ class SeaweedFS:
             for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def make_bucket(endpoint_url: str, owner: Credentials, name: str | None = None) -> str:
+    """Make a bucket on a test server, one that no other test uses, and tell its name."""
+    bucket = name or f"test-{uuid.uuid4().hex[:20]}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=owner.access_key,
+        aws_secret_access_key=owner.secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    with contextlib.closing(client):
+        client.create_bucket(Bucket=bucket)
+    return bucket
 
 
 def _die_with_parent() -> None:

@@ -23,6 +23,7 @@ _HASH_DIGITS = 32
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._-]|~[0-9A-F]{2})+(?:~~[0-9a-f]{32})?", re.ASCII)
 _RECIPE_ID = re.compile(r"[0-9a-f]{64}\.(.{36})", re.ASCII)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 _ROOT_REFUSED = re.compile(r"[*?${}]")
 
 
@@ -61,6 +62,11 @@ def name_of(written: str) -> str:
     head, cut, _ = written.partition("~~")
     raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), head.encode())
     return raw.decode(errors="replace") + ("…" if cut else "")
+
+
+def is_bucket(name: str) -> bool:
+    """Tell whether a bucket can have a name, on AWS or on servers that allow more."""
+    return _BUCKET.fullmatch(name) is not None
 
 
 def check_root(root: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from longshore.core.keys import check_root, scope_prefix, segment
+from longshore.core.keys import check_root, is_bucket, scope_prefix, segment
 from longshore.errors import UsageError
 
 MAX_POLICY_CHARACTERS = 2048  # of an inline policy, AWS STS API reference, AssumeRole
@@ -23,7 +23,6 @@ MAX_SESSION = timedelta(hours=12)
 
 Policy = dict[str, Any]
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 _PARTITION = re.compile(r"aws[a-z0-9-]*", re.ASCII)
 # Not an alias: IAM compares the key's own ARN.
 _KMS_KEY = re.compile(r"arn:aws[a-z0-9-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII)
@@ -47,7 +46,7 @@ class Place:
     kms_key: str | None = None
 
     def __post_init__(self) -> None:
-        if not _BUCKET.fullmatch(self.bucket):
+        if not is_bucket(self.bucket):
             raise UsageError(f"{self.bucket[:200]!r} is not a bucket's name")
         if not _PARTITION.fullmatch(self.partition):
             raise UsageError(f"{self.partition[:80]!r} is not a partition such as aws or aws-cn")

@@ -126,47 +126,80 @@ class Job:
 Work = Callable[[Job], Awaitable[Shown]]
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run of a command came to."""
+
+    code: int
+    shown: Shown
+    document: dict[str, Any]
+    """For programs: what `--json` writes."""
+
+
 def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     """Run a command, show what came of it, and return the exit code.
 
     Export and import end with 0 whatever happens, unless the usage is wrong or `--strict` is set:
     a cache never makes a build fail. A build ends with what became of the build itself.
     """
-    quiet = bool(flags.get("quiet"))
-    as_json = bool(flags.get("json")) or flags.get("format") == "json"
-    report = make_report(world, quiet=quiet)
     try:
-        given = flags.get("config") or variable(world.environment, CONFIG.variable)
-        by_itself = command not in DECIDING
-        file = read_config_file(world.directory, given) if given or by_itself else ConfigFile()
-        settings = load_settings(flags, world.environment, file.values, file.name)
+        settings = settings_for(world, flags, command)
     except UsageError as error:
+        report = make_report(world, quiet=bool(flags.get("quiet")))
         report.fail(error)
-        if as_json:
-            text = _json_text(command, {}, report, error, error.exit_code)
-            world.stdout.write(hider(world.environment)(text))
+        if bool(flags.get("json")) or flags.get("format") == "json":
+            document = _document(command, {}, report, error, error.exit_code)
+            world.stdout.write(hider(world.environment)(to_text(document)))
             world.stdout.flush()
         return error.exit_code
     report = make_report(world, quiet=settings.quiet)
-    job = Job(world, settings, report)
+    try:
+        finished = perform(Job(world, settings, report), command, work)
+    except Interrupted as stopped:
+        return _stopped(report, stopped, command)
+    return show(world, settings, report, finished)
+
+
+def settings_for(world: World, flags: Flags, command: str) -> Settings:
+    """Read what is set for a command.
+
+    Raises:
+        UsageError: something that is set means nothing.
+    """
+    given = flags.get("config") or variable(world.environment, CONFIG.variable)
+    by_itself = command not in DECIDING
+    file = read_config_file(world.directory, given) if given or by_itself else ConfigFile()
+    return load_settings(flags, world.environment, file.values, file.name)
+
+
+def perform(job: Job, command: str, work: Work) -> Finished:
+    """Do the work of a command; whatever fails is told to the job's report.
+
+    Raises:
+        Interrupted: a signal came.
+    """
     shown = Shown("", {})
     failure: LongshoreError | None = None
-    with report:
+    with job.report as report:
         try:
-            timeout = None if command in BOUND_THEMSELVES else settings.timeout
+            timeout = None if command in BOUND_THEMSELVES else job.settings.timeout
             shown = run(_with_parts(job, work), timeout=timeout, command=command)
         except LongshoreError as error:
             failure = error
-        except Interrupted as stopped:
-            return _stopped(report, stopped, command)
     code = _exit_code(job, command, shown, failure)
     if failure is not None and code == 0:
         report.say("warning", str(failure))
     elif failure is not None:
         report.fail(failure)
+    return Finished(code, shown, _document(command, shown.document, report, failure, code))
+
+
+def show(world: World, settings: Settings, report: LineReport, finished: Finished) -> int:
+    """Write the result where it is wanted, and return the exit code."""
+    shown = finished.shown
     text = f"{shown.text}\n" if shown.text else ""
     if settings.json:
-        text = _json_text(command, shown.document, report, failure, code)
+        text = to_text(finished.document)
     text = hider(world.environment)(text)
     try:
         if shown.output is not None:
@@ -181,7 +214,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
         where = f" to {shown.output}" if shown.output else ""
         report.say("error", f"the result cannot be written{where}: {error.strerror or error}")
         return UsageError.exit_code
-    return code
+    return finished.code
 
 
 def say(job: Job, text: str) -> None:
@@ -234,14 +267,14 @@ def _replace_file(path: Path, text: str) -> None:
         raise
 
 
-def _json_text(
+def _document(
     command: str,
     document: dict[str, Any],
     report: LineReport,
     failure: LongshoreError | None,
     code: int,
-) -> str:
-    whole = {
+) -> dict[str, Any]:
+    return {
         "schema": 1,
         "command": command,
         "ok": failure is None,
@@ -250,4 +283,3 @@ def _json_text(
         "warnings": [problem_json(warned.error, warned.text) for warned in report.warnings],
         **document,
     }
-    return to_text(whole)

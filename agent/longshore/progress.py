@@ -68,7 +68,7 @@ class LineReport(Report):
     def line(self, text: str) -> None:
         """Say what has been done or found."""
         if not self._quiet:
-            self._write(_one_line(self._hide(text)))
+            self._write(one_line(self._hide(text)))
 
     def warn(self, error: LongshoreError, text: str | None = None) -> None:
         """Say what went wrong, and keep it; a plain miss is no reason for a warning."""
@@ -86,7 +86,7 @@ class LineReport(Report):
     def say(self, word: str, text: str, colour: str = _YELLOW) -> None:
         """Say something that is never held back."""
         prefix = f"{colour}{word}:{_PLAIN}" if self._colour else f"{word}:"
-        self._write(f"{prefix} {_one_line(self._hide(text))}")
+        self._write(f"{prefix} {one_line(self._hide(text))}")
 
     def begin(self, what: str, total_bytes: int | None) -> None:
         """Begin a long step."""
@@ -174,7 +174,7 @@ class BarReport(LineReport):
         self._progress.console.print(Text.from_ansi(text), soft_wrap=True)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Clean a text, and cut what is longer than anything that there is to say."""
     return clean(text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]}…")
 

@@ -1,0 +1,158 @@
+"""A command as a task of the sidecar's: run in a process of its own, and heard from afar."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, cast
+
+from longshore.cli_job import SIGNALLED, UNCHANGED, Job, Shown, Work, perform, settings_for
+from longshore.cli_running import Interrupted
+from longshore.config_secrets import hider
+from longshore.errors import LongshoreError
+from longshore.output_json import problem_json, to_text
+from longshore.progress import LineReport, one_line
+from longshore.service.process import peak_memory_bytes
+from longshore.service.task import Line, Outcome, Progress, Task, Tell
+from longshore.surroundings import World
+
+PRELOADED = (
+    "longshore.cli_task",
+    "longshore.cli_work",
+    "longshore.cli_flush",
+    "longshore.core.codeship_file",
+    "longshore.core.compose_file",
+    "longshore.core.services",
+    "longshore.engine.docker",
+    "longshore.ops.exporter",
+    "longshore.ops.importer",
+    "longshore.ops.listing",
+    "longshore.ops.showing",
+    "longshore.store.directory",
+    "longshore.store.s3",
+    "longshore.wiring",
+)
+_SECONDS_BETWEEN = 0.1  # reports of progress: a bar moves no smoother for anybody
+
+
+class TellingReport(LineReport):
+    """Say each step to whoever listens to the task.
+
+    Args:
+        clock: a clock of seconds that never goes back.
+    """
+
+    def __init__(
+        self, tell: Tell, *, hide: Callable[[str], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(io.StringIO(), quiet=False, colour=False, hide=hide, clock=clock)
+        self._tell = tell
+        self._told = 0.0
+
+    def begin(self, what: str, total_bytes: int | None) -> None:
+        """Begin a long step."""
+        super().begin(what, total_bytes)
+        self._tell_progress()
+
+    def advance(self, done_bytes: int) -> None:
+        """Tell progress of the long step; how often is bounded."""
+        self._done += done_bytes
+        if self._clock() - self._told >= _SECONDS_BETWEEN:
+            self._tell_progress()
+
+    def end(self) -> None:
+        """End the long step."""
+        self._tell_progress(ended=True)
+        super().end()
+
+    def say(self, word: str, text: str, colour: str = "") -> None:
+        """Say something that went wrong."""
+        kind = cast(Literal["warning", "error", "stopped"], word)
+        self._tell(Line(one_line(self._hide(text)), kind))
+
+    def _write(self, text: str) -> None:
+        self._tell(Line(text))
+
+    def _tell_progress(self, *, ended: bool = False) -> None:
+        self._told = self._clock()
+        seconds = round(self._told - self._began, 3)
+        self._tell(Progress(self._what, self._done, self._total, seconds, ended=ended))
+
+
+def perform_task(task: Task, tell: Tell) -> Outcome:
+    """Run a command as the command line does, in the process's own surroundings."""
+    from longshore.wiring import bound_allocator, real_world
+
+    bound_allocator()
+    return perform_in(real_world(), task, tell)
+
+
+def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
+    """Run a command in `world`."""
+    world = replace(world, stdout=_Text(task.terminal), stderr=_Text(False), stdin=None)
+    hide = hider(world.environment)
+    report = TellingReport(tell, hide=hide)
+    try:
+        settings = settings_for(world, task.flags, task.command)
+        finished = perform(Job(world, settings, report), task.command, _work(task))
+        code, text, document = finished.code, finished.shown.text, finished.document
+    except LongshoreError as error:  # what is set is wrong
+        report.fail(error)
+        code, text, document = error.exit_code, "", {"error": problem_json(error, str(error))}
+    except Interrupted as stopped:
+        report.say("stopped", f"it was cancelled; {UNCHANGED}")
+        code, text, document = SIGNALLED + stopped.number, "", {"error": None}
+    if "schema" not in document:
+        document = {
+            "schema": 1,
+            "command": task.command,
+            "ok": False,
+            "exit_code": code,
+            "warnings": [],
+            **document,
+        }
+    return Outcome(
+        exit_code=code,
+        text=hide(text),
+        document=json.loads(hide(to_text(document))),
+        memory_bytes=peak_memory_bytes(),
+    )
+
+
+def _work(task: Task) -> Work:
+    names = list(task.names)
+
+    async def work(job: Job) -> Shown:
+        from longshore import cli_work
+
+        match task.command:
+            case "import":
+                return await cli_work.import_(job, names)
+            case "export":
+                return await cli_work.export(job, names)
+            case "flush":
+                from longshore.cli_flush import flush
+
+                return await flush(job, names)
+            case "list":
+                return await cli_work.list_(job)
+            case "show":
+                return await cli_work.show(job, names[0])
+            case "config":
+                return await cli_work.config(job)
+
+    return work
+
+
+class _Text(io.StringIO):
+    """A stream that nobody reads, and that may stand for a terminal."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal

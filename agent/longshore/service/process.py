@@ -1,0 +1,152 @@
+"""A process for each task, forked from one that has everything imported already.
+
+A process has its own memory, which is free when it ends, and its own priority. It hears nothing of
+the terminal's signals: what becomes of it is the sidecar's decision, and if the sidecar is killed,
+it stops as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+
+from longshore.service.task import Event, Outcome, Perform, Task
+
+CRASHED = 1
+_NICE = 19  # the least that there is
+
+
+class Forks:
+    """Starts processes for tasks.
+
+    Args:
+        perform: does a task.
+        preload: modules that are imported once, and not in each process.
+    """
+
+    def __init__(self, perform: Perform, *, preload: Iterable[str]) -> None:
+        self._perform = perform
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+
+    def warm(self) -> None:
+        """Import what is to be preloaded; takes a second or so, and blocks."""
+        process = self._context.Process(target=int, daemon=True)
+        process.start()
+        process.join()
+        process.close()
+
+    def start(self, task: Task) -> TaskProcess:
+        """Start a process; blocks for a few milliseconds."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_run, args=(self._perform, task, theirs), daemon=True
+        )
+        try:
+            process.start()
+        finally:
+            theirs.close()
+        return TaskProcess(process, ours)
+
+
+class TaskProcess:
+    """The process of one task, as the sidecar sees it."""
+
+    def __init__(self, process: BaseProcess, connection: Connection) -> None:
+        self._process = process
+        self._connection = connection
+        self.outcome: Outcome | None = None
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Hear what it tells, until it has ended; then `outcome` is set, unless it crashed."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._connection.fileno(), readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                try:
+                    while self._connection.poll():
+                        heard = self._connection.recv()
+                        if isinstance(heard, Outcome):
+                            self.outcome = heard
+                        else:
+                            yield heard
+                except (EOFError, OSError):
+                    return
+        finally:
+            loop.remove_reader(self._connection.fileno())
+
+    def stop(self) -> None:
+        """Ask it to clean up and end; the second time it ends at once."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as it is."""
+        self._signal(signal.SIGKILL)
+
+    async def close(self) -> int:
+        """Wait until it is gone, and say how it ended: its exit code, or less a signal's number."""
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(self._process.sentinel, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        code = self._process.exitcode
+        self._process.close()
+        self._connection.close()
+        return CRASHED if code is None else code
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            if self._process.pid is not None and self._process.is_alive():
+                os.kill(self._process.pid, number)
+
+
+def _run(perform: Perform, task: Task, connection: Connection) -> None:
+    """Be the process of a task."""
+    os.setsid()
+    if task.background:
+        _step_back()
+    threading.Thread(target=_end_with_sidecar, args=(connection,), daemon=True).start()
+    sending = threading.Lock()
+
+    def tell(event: Event | Outcome) -> None:
+        with sending, contextlib.suppress(OSError):  # nobody listens any more
+            connection.send(event)
+
+    tell(perform(task, tell))
+    # As `main` does: a thread may hang in a dead engine, and Python would wait for it.
+    connection.close()
+    os._exit(0)
+
+
+def _step_back() -> None:
+    """Leave the processor to whoever else wants it."""
+    os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _end_with_sidecar(connection: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()  # nothing ever comes
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def peak_memory_bytes() -> int:
+    """Tell the most memory that this process held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,75 @@
+"""What goes to and comes from the process of a job: messages, and nothing that does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Command = Literal["import", "export", "flush", "list", "show", "config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of a command.
+
+    Attributes:
+        names: of services; all cached ones if there is none.
+        flags: by the names of options, as if they had been typed.
+        background: nobody waits for it, so it leaves the processor to all others.
+        terminal: the text is for a terminal, with short ids.
+    """
+
+    command: Command
+    names: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    background: bool = False
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Something to be said, in one line."""
+
+    text: str
+    word: Literal["", "warning", "error", "stopped"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long step is.
+
+    Attributes:
+        what: `downloading`, `unpacking` or `saving`.
+        total_bytes: an estimate; `None` if there is none.
+        ended: the step is done.
+    """
+
+    what: str
+    done_bytes: int
+    total_bytes: int | None
+    seconds: float
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        text: for people, as the command writes it.
+        document: for programs, as `--json` writes it.
+        memory_bytes: the most that its process held.
+    """
+
+    exit_code: int
+    text: str
+    document: Mapping[str, Any]
+    memory_bytes: int = 0
+
+
+Event = Line | Progress
+Tell = Callable[[Event], None]
+Perform = Callable[[Task, Tell], Outcome]
+"""Runs a task in the process that calls it; it has to be a function of a module, to be found by
+name in another process."""

@@ -56,6 +56,9 @@ FOREIGN = re.compile(
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Hide the host from the tests: its variables, its git and Docker settings, its network."""
+    config = session.config
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return  # this process only hands out tests, and who runs them is to know what it knows
     cache = cache_folder().parent
     for name in list(os.environ):
         if FOREIGN.fullmatch(name) and not name.startswith("LONGSHORE_TEST_"):

@@ -1,0 +1,1 @@
+"""The sidecar: what runs beside a build, as long as its machine does."""

@@ -247,6 +247,19 @@ def test_a_failed_export_is_tried_again_after_an_event_and_not_before(started: M
     assert started.wanted == [(7, ("web",)), (312, ("web",))]
 
 
+def test_a_failure_does_not_count_against_the_export_that_follows(started: Machine) -> None:
+    started.build("one", "web:1")
+    started.pass_(5)
+    started.watcher.failed(["web"])
+    started.engine.silent = True
+    started.build("two", "web:1")
+    started.pass_(25)
+    started.emit()
+    started.pass_(100)
+
+    assert started.wanted == [(7, ("web",)), (30, ("web",))]
+
+
 def test_an_export_that_goes_on_is_not_asked_for_again_by_events(started: Machine) -> None:
     started.build("one", "web:1")
     for _ in range(5):

@@ -211,7 +211,6 @@ class Watcher:
         self._burst = (self._burst[0] if self._burst else now, now)
         for name in self._failed:
             self._asked.pop(name, None)
-        self._failed.clear()
         self._woken.set()
 
     async def _look(self) -> tuple[str, ...]:
@@ -231,7 +230,7 @@ class Watcher:
                 self._end_trouble()
             wanted = choose(images, self._settled, self._asked)
             self._asked |= wanted
-            self._failed -= wanted.keys()
+            self._failed -= wanted.keys()  # what failed was the export before
             if wanted:
                 self._report.line(f"new images of {', '.join(wanted)}: to be exported")
                 self._want(tuple(wanted))

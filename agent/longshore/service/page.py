@@ -174,7 +174,9 @@ def _names(form: Form) -> tuple[str, ...]:
 
 
 def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status, content_type="text/html")
+    # A name may hold what UTF-8 cannot; that is no reason to show nothing.
+    body = text.encode(errors="replace")
+    return web.Response(body=body, status=status, content_type="text/html", charset="utf-8")
 
 
 def _see(where: str) -> web.Response:

@@ -43,6 +43,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "zstandard": ("core/codec.py",),
     "cryptography": ("core/signing.py",),
     "yaml": ("core/yaml*.py",),
+    "prometheus_client": ("service/metrics.py",),
     "typer": ("cli*.py",),
     "rich": ("cli*.py", "output*.py", "progress*.py"),
 }

@@ -250,6 +250,15 @@ def stats(ctx: typer.Context, flags: Flags) -> int:
 
 
 @app.command()
+@with_options("serve")
+def serve(ctx: typer.Context, flags: Flags) -> int:
+    """Be a sidecar: import now, export what is built."""
+    from longshore.cli_serve import serve
+
+    return serve(ctx.obj, flags)
+
+
+@app.command()
 @with_options("doctor")
 def doctor(ctx: typer.Context, flags: Flags) -> int:
     """Check all that a build needs; say what to do."""

@@ -178,6 +178,10 @@ async def config(job: Job) -> Shown:
         "max-image-size": exact_size(settings.max_image_bytes),
         "timeout": exact(settings.timeout),
         "duration": exact(settings.duration),
+        "listen": str(settings.listen) if settings.listen else None,
+        "token": str(settings.token) if settings.token else None,
+        "ready-timeout": exact(settings.ready_timeout),
+        "shutdown-timeout": exact(settings.shutdown_timeout),
         **_as_given(settings),
     }
     found = {"services": "found here", "image": "the services file", **project.sources}

@@ -18,21 +18,26 @@ from longshore.config_options import (
     KEEP_LAST,
     LEVEL,
     OPTIONS,
+    SOCKET,
     Format,
+    LogFormat,
     Print,
     Provider,
     Sse,
 )
 from longshore.config_secrets import Secret
 from longshore.config_values import (
+    Listen,
     Location,
     check_endpoint,
     check_kms_key,
     check_region,
     is_customer_key,
     is_pem,
+    is_token,
     parse_duration,
     parse_grace,
+    parse_listen,
     parse_period,
     parse_read_share,
     parse_share,
@@ -90,6 +95,9 @@ COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
 
 UPLOAD_DAYS = 2  # an export publishes nothing after 12 hours
 ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a role says how long
+
+READY_TIMEOUT = timedelta(minutes=5)
+SHUTDOWN_TIMEOUT = timedelta(minutes=5)
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
@@ -157,6 +165,13 @@ class Settings:
     service: tuple[str, ...]
     now: bool
     force: bool
+    socket: str
+    sidecar: bool
+    listen: Listen | None
+    token: Secret | None
+    ready_timeout: timedelta
+    shutdown_timeout: timedelta
+    log_format: LogFormat
     strict: bool
     json: bool
     quiet: bool
@@ -299,6 +314,13 @@ def load_settings(
         service=layers.each_parsed("service", _name) or (),
         now=layers.switch("now"),
         force=layers.switch("force"),
+        socket=layers.text("socket") or SOCKET,
+        sidecar=layers.switch("sidecar"),
+        listen=layers.parsed("listen", parse_listen),
+        token=layers.secret("token", is_token),
+        ready_timeout=layers.parsed("ready-timeout", parse_duration) or READY_TIMEOUT,
+        shutdown_timeout=layers.parsed("shutdown-timeout", parse_duration) or SHUTDOWN_TIMEOUT,
+        log_format=layers.parsed("log-format", _log_format) or "text",
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),
@@ -320,6 +342,13 @@ def _name(text: str) -> str:
 
 def _duration(text: str) -> timedelta:
     return check_duration(parse_duration(text))
+
+
+def _log_format(text: str) -> LogFormat:
+    if text not in get_args(LogFormat):
+        known = ", ".join(get_args(LogFormat))
+        raise UsageError(f"{text[:80]!r} is no format of a log; known are {known}")
+    return cast(LogFormat, text)
 
 
 def _print(text: str) -> Print:

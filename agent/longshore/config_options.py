@@ -28,9 +28,13 @@ _FLUSH = ("flush",)
 _CHECK = ("check",)
 _DRY = (*_SETUP, *_PRUNE, *_FLUSH, *_CHECK)
 _ASKING = (*_SETUP, *_FLUSH, *_CHECK)
-_EXPORTS = ("export", *_BUILD)
+_EXPORTS = ("export", *_BUILD, "serve")
 _CREDENTIALS = ("credentials",)
 _READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
+_SERVE = ("serve",)
+_HANDED_OVER = ("import", "export", "flush")
+SOCKET = "/run/longshore/longshore.sock"
+LogFormat = Literal["text", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ OPTIONS: tuple[Option, ...] = (
         "max-image-size",
         "The most that the layers of one service may hold (default: 50GB).",
         "SIZE",
-        only=("import", "build", "cat"),
+        only=("import", "build", "cat", "serve"),
     ),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
@@ -144,8 +148,20 @@ OPTIONS: tuple[Option, ...] = (
         only=("list", "show", "cat"),
     ),
     Option("all-scopes", "List every scope of the project.", kind="switch", only=("list",)),
-    Option("import", "Import before the build (default: on).", kind="switch", only=_BUILD, on=True),
-    Option("export", "Export after the build (default: on).", kind="switch", only=_BUILD, on=True),
+    Option(
+        "import",
+        "Import before the build; serve: when it starts (default: on).",
+        kind="switch",
+        only=(*_BUILD, *_SERVE),
+        on=True,
+    ),
+    Option(
+        "export",
+        "Export after the build; serve: whenever an image was built (default: on).",
+        kind="switch",
+        only=(*_BUILD, *_SERVE),
+        on=True,
+    ),
     Option(
         "buildkit",
         "Which builder will build (default: the one that the docker command would take).",
@@ -275,6 +291,44 @@ OPTIONS: tuple[Option, ...] = (
         "Do what is safe only if nothing else runs; see the documentation.",
         kind="switch",
         only=(*_PRUNE, *_FLUSH),
+    ),
+    Option(
+        "socket",
+        f"The sidecar's socket (default: {SOCKET}).",
+        "PATH",
+        only=(*_SERVE, *_HANDED_OVER),
+    ),
+    Option(
+        "sidecar",
+        "Hand the work to the sidecar, if one runs here (default: on).",
+        kind="switch",
+        only=_HANDED_OVER,
+        on=True,
+    ),
+    Option(
+        "listen", "Serve on this loopback address, too: 127.0.0.1:8080.", "ADDRESS", only=_SERVE
+    ),
+    Option(
+        "token",
+        "The token for --listen, in this file (default: a new one, written beside the socket).",
+        "FILE",
+        "secret",
+        only=_SERVE,
+    ),
+    Option(
+        "ready-timeout",
+        "The longest that builds wait for the import at the start (default: 5m).",
+        "DURATION",
+        only=_SERVE,
+    ),
+    Option(
+        "shutdown-timeout",
+        "How long exports may go on when the sidecar is told to end (default: 5m).",
+        "DURATION",
+        only=_SERVE,
+    ),
+    Option(
+        "log-format", f"What the log is: {', '.join(get_args(LogFormat))}.", "FORMAT", only=_SERVE
     ),
     Option(
         "strict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,10 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?\s*[a-z]*\s*)+", re.IGNORECASE)
 _PERIOD = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", re.ASCII)
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{20,200}", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+MAX_PORT = 65535
 
 _SIZE_UNITS = {
     "": 1,
@@ -59,6 +64,17 @@ class FolderLocation:
 
 
 Location = BucketLocation | FolderLocation
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_size(text: str) -> int:
@@ -277,6 +293,33 @@ def is_customer_key(text: str) -> bool:
 def is_pem(text: str) -> bool:
     """Tell the text of a key from the name of its file."""
     return text.lstrip().startswith("-----BEGIN")
+
+
+def is_token(text: str) -> bool:
+    """Tell a token from the name of its file."""
+    return _TOKEN.fullmatch(text.strip()) is not None
+
+
+def parse_listen(text: str) -> Listen:
+    """Read a loopback address with a port, such as `127.0.0.1:8080` or `[::1]:8080`.
+
+    Raises:
+        UsageError: it is none, or others than this machine can reach it.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if not colon or address is None or not _PORT.fullmatch(port) or int(port) > MAX_PORT:
+        raise UsageError(f"{text[:80]!r} is no address; write it like 127.0.0.1:8080")
+    if not address.is_loopback:
+        raise UsageError(
+            f"{text[:80]!r} can be reached from outside; listen on 127.0.0.1, and let a reverse"
+            " proxy with TLS pass on what others may see"
+        )
+    return Listen(str(address), int(port))
 
 
 def public_key_or_file(text: str) -> str:

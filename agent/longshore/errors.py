@@ -99,6 +99,12 @@ class TimedOut(LongshoreError):
     exit_code = 6
 
 
+class SidecarUnavailable(LongshoreError):
+    """No sidecar answers at its socket."""
+
+    exit_code = 9
+
+
 class EngineError(LongshoreError):
     """The Docker engine refused or failed."""
 

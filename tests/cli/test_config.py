@@ -251,6 +251,10 @@ def test_every_option_can_be_set_in_all_three_ways() -> None:
         "broker-arn": "arn:aws:iam::123456789012:role/broker",
         "prune-arn": "arn:aws:iam::123456789012:role/cron",
         "sse": "aws:kms",
+        "listen": "127.0.0.1:8080",
+        "ready-timeout": "1m",
+        "shutdown-timeout": "1m",
+        "log-format": "json",
     }
     for option in OPTIONS:
         other = not option.on

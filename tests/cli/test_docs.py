@@ -20,7 +20,7 @@ TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
     *("credentials", "list", "show", "diff", "cat", "keygen", "doctor", "setup", "config"),
-    *("prune", "flush", "check", "stats"),
+    *("prune", "flush", "check", "stats", "serve"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 GRANT = (
@@ -124,7 +124,13 @@ def examples() -> dict[str, Any]:
     return {document["command"]: document for document in documents if document["ok"]}
 
 
-ELSEWHERE = ("cat", "setup", "prune", "flush")  # writes no JSON, or beside the command's own tests
+ELSEWHERE = (
+    "cat",
+    "setup",
+    "prune",
+    "flush",
+    "serve",
+)  # writes no JSON, or beside the command's own tests
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ELSEWHERE])

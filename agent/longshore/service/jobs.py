@@ -123,7 +123,7 @@ class Jobs:
         self._moving: Job | None = None
         self.listeners: list[Listener] = []
         self.closed = False
-        """Whether no more work is taken."""
+        """Whether no more work is taken from outside."""
 
     @property
     def all(self) -> tuple[Job, ...]:
@@ -175,30 +175,18 @@ class Jobs:
         finally:
             await asyncio.shield(process.close())
 
-    async def finish(self, timeout: timedelta) -> bool:
-        """Let what was taken in come to its end, and abort what has not by then.
-
-        Returns:
-            Whether all of it came to its end.
-        """
-        self.closed = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout.total_seconds()):
-                for job in self.all:
-                    await job.wait()
-                return True
-        await self.abort()
-        return False
+    async def finish(self) -> None:
+        """Wait until everything that was taken in has come to its end."""
+        while waiting := [job for job in self.all if not job.has_ended]:
+            await waiting[0].wait()
 
     async def abort(self, grace: timedelta = timedelta(seconds=10)) -> None:
         """End everything: what runs may clean up for so long."""
-        self.closed = True
         for job in self.all:
             self.cancel(job)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace.total_seconds()):
-                for job in self.all:
-                    await job.wait()
+                await self.finish()
         for process in self._processes.values():
             process.kill()
         if self._running:
@@ -235,8 +223,7 @@ class Jobs:
             if self._moving is job:
                 self._moving = None
             self._end(job, _state(job, code))
-            if not self.closed or self.queued:
-                self._go_on()
+            self._go_on()
 
     def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, self._now()

@@ -18,6 +18,8 @@ class Task:
         flags: by the names of options, as if they had been typed.
         background: nobody waits for it, so it leaves the processor to all others.
         terminal: the text is for a terminal, with short ids.
+        given: what whoever asks takes to be set, by the names of options; if it is not, the task is
+            refused, so that nothing goes where nobody wanted it.
     """
 
     command: Command
@@ -25,6 +27,7 @@ class Task:
     flags: Mapping[str, Any] = field(default_factory=dict)
     background: bool = False
     terminal: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

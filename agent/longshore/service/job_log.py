@@ -12,6 +12,7 @@ from longshore.service.task import Event, Line
 from longshore.wording import count, period, size
 
 _LEVELS: Mapping[str, Level] = {"warning": "warning", "error": "error", "stopped": "warning"}
+_LEVELS_OF_STATES: Mapping[str, Level] = {"failed": "error", "cancelled": "warning"}
 _MOST_NAMES = 20
 
 
@@ -28,14 +29,14 @@ class JobLog:
     def heard(self, job: Job, event: Event | None) -> None:
         """Write down what happened to a job."""
         if isinstance(event, Line):
-            self._say(job, _LEVELS.get(event.word, "info"), event.text)
+            self._say(job, _LEVELS.get(event.word, "info"), event.text, {}, event.trace)
         elif event is not None:
             return
         elif job.has_ended:
             self._say_end(job)
             self._asked_by.pop(job.id, None)
         elif job.state == "running":
-            self._say(job, "info", f"started: {_asked(job)}", **_task(job))
+            self._say(job, "info", f"started: {_asked(job)}", _task(job))
         elif request := REQUEST.get():
             # Only now is it known: whatever starts the job may be about another request.
             self._asked_by[job.id] = request
@@ -51,20 +52,21 @@ class JobLog:
                 text += f", exit code {outcome.exit_code}"
             if said := figures(job.task.command, outcome.document):
                 text += f": {said}"
-        if job.reason:
-            text += f": {job.reason}"
-        self._say(
-            job,
-            {"failed": "error", "cancelled": "warning"}.get(job.state, "info"),  # type: ignore[arg-type]
-            text,
-            state=job.state,
-            seconds=None if took is None else took / timedelta(seconds=1),
-            exit_code=None if outcome is None else outcome.exit_code,
-            memory_bytes=outcome.memory_bytes if outcome else None,
+        if job.reason and not (outcome and outcome.document.get("error")):
+            text += f": {job.reason}"  # else it has been said
+        fields: dict[str, Value] = {
+            "state": job.state,
+            "reason": job.reason or None,
+            "seconds": None if took is None else took / timedelta(seconds=1),
+            "exit_code": None if outcome is None else outcome.exit_code,
+            "memory_bytes": None if outcome is None else outcome.memory_bytes,
             **(_figures_json(outcome.document) if outcome else {}),
-        )
+        }
+        self._say(job, _LEVELS_OF_STATES.get(job.state, "info"), text, fields)
 
-    def _say(self, job: Job, level: Level, text: str, **fields: Value) -> None:
+    def _say(
+        self, job: Job, level: Level, text: str, fields: Mapping[str, Value], trace: str = ""
+    ) -> None:
         known: dict[str, Value] = {
             "job": job.id,
             "command": job.task.command,
@@ -72,7 +74,7 @@ class JobLog:
             # is not that one's.
             "request": self._asked_by.get(job.id),
         }
-        self._log.say(level, text, {**known, **fields})
+        self._log.say(level, text, {**known, **fields}, trace)
 
 
 def figures(command: str, document: Mapping[str, Any]) -> str:
@@ -95,8 +97,8 @@ def figures(command: str, document: Mapping[str, Any]) -> str:
                 f" {size(document['uploaded_bytes'])} of {size(weight)} uploaded"
             )
         case "flush" if "targets" in document:
-            hidden = [target for target in document["targets"] if target["flushed_by"]]
-            return f"{sum(t['entries'] for t in hidden)} hidden of {len(hidden)}"
+            hidden = sum(t["entries"] for t in document["targets"] if t["flushed_by"])
+            return f"{count(hidden, 'entry', 'entries')} hidden"
     return ""
 
 

@@ -84,15 +84,15 @@ class Log:
             verbose=verbose,
         )
 
-    def info(self, message: str, /, **fields: Value) -> None:
+    def line(self, message: str, /, **fields: Value) -> None:
         """Say what has happened."""
         self.say("info", message, fields)
 
-    def warning(self, message: str, /, **fields: Value) -> None:
+    def caution(self, message: str, /, **fields: Value) -> None:
         """Say what went wrong without harm."""
         self.say("warning", message, fields)
 
-    def error(self, message: str, /, *, trace: str = "", **fields: Value) -> None:
+    def fail(self, message: str, /, *, trace: str = "", **fields: Value) -> None:
         """Say what failed.
 
         Args:

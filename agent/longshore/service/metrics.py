@@ -25,6 +25,7 @@ from longshore.wording import clean
 COMMANDS = ("import", "export", "flush")
 PHASES = ("downloading", "unpacking", "saving")
 KINDS = ("image", "buildkit-cache")
+OUTCOMES = ("hit", "miss", "failed")
 CRASH = "Crash"
 OTHERS = "(others)"
 """What all names are called that are too many: a service cannot have this one."""
@@ -201,7 +202,10 @@ class Metrics:
         if command == "import":
             self._downloaded.inc(document.get("downloaded_bytes", 0))
             for kind, one in _parts(document):
-                self._imports.labels(self._service(one), kind, one["outcome"]).inc()
+                service = self._service(one)
+                for outcome in OUTCOMES:  # all of them, so that a share can be told
+                    self._imports.labels(service, kind, outcome)
+                self._imports.labels(service, kind, one["outcome"]).inc()
         elif command == "export":
             self._uploaded.inc(document.get("uploaded_bytes", 0))
             self._exported.labels("image").inc(document.get("image_bytes", 0))

@@ -13,13 +13,13 @@ from aiohttp.typedefs import Handler
 from longshore.service.log import REQUEST, Log, Value
 
 HEADER = "X-Request-Id"
-REQUEST_ID = "longshore.request_id"
+REQUEST_ID = web.RequestKey("request_id", str)
 """The key of a request under which handlers find its id."""
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+/@-]{0,127}")
 _BUG = 500
 # Not to be ready yet is an answer, and asked for once a second.
 _NO_ERRORS = frozenset({("/readyz", 503)})
-_STARTED = "longshore.started"
+_STARTED = web.RequestKey("started", web.StreamResponse)
 
 
 def log_requests(
@@ -102,9 +102,6 @@ def _failed(request: web.Request, identifier: str) -> web.StreamResponse:
         if request.transport is not None:
             request.transport.abort()
         return started
-    body = {
-        "error": "InternalError",
-        "message": f"this is a bug in longshore; the log says more at request {identifier}",
-        "request_id": identifier,
-    }
-    return web.json_response(body, status=_BUG)
+    message = f"this is a bug in longshore; its log says more about request {identifier}"
+    document = {"schema": 1, "error": {"message": message}, "request_id": identifier}
+    return web.json_response(document, status=_BUG)

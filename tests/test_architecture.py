@@ -43,6 +43,7 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "zstandard": ("core/codec.py",),
     "cryptography": ("core/signing.py",),
     "yaml": ("core/yaml*.py",),
+    "prometheus_client": ("service/metrics.py",),
     "typer": ("cli*.py",),
     "jinja2": ("service/page_render.py",),
     "rich": ("cli*.py", "output*.py", "progress*.py"),

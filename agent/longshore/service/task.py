@@ -32,10 +32,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something to be said, in one line."""
+    """Something to be said, in one line.
+
+    Attributes:
+        trace: of a bug, how it came about; for the log only.
+    """
 
     text: str
     word: Literal["", "warning", "error", "stopped"] = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

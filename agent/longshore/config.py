@@ -98,6 +98,8 @@ ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a r
 
 READY_TIMEOUT = timedelta(minutes=5)
 SHUTDOWN_TIMEOUT = timedelta(minutes=5)
+SOCKET_TIMEOUT = timedelta(seconds=30)  # until a sidecar that is being started has its socket
+ASK_TIMEOUT = timedelta(minutes=2)  # of what the page and others ask of the sidecar
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
@@ -172,6 +174,7 @@ class Settings:
     ready_timeout: timedelta
     shutdown_timeout: timedelta
     log_format: LogFormat
+    live: bool
     strict: bool
     json: bool
     quiet: bool
@@ -321,6 +324,7 @@ def load_settings(
         ready_timeout=layers.parsed("ready-timeout", parse_duration) or READY_TIMEOUT,
         shutdown_timeout=layers.parsed("shutdown-timeout", parse_duration) or SHUTDOWN_TIMEOUT,
         log_format=layers.parsed("log-format", _log_format) or "text",
+        live=layers.switch("live"),
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),

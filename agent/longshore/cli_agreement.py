@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from longshore.cli_job import Job
 from longshore.errors import UsageError
+from longshore.surroundings import World
 
 DECLINED = 1
 """The exit code of a command that was told not to go on."""
@@ -23,17 +23,22 @@ async def agree(job: Job, plan: Sequence[str], *, nobody: str) -> bool:
         UsageError: there is nobody to ask.
     """
     require_somebody(job, nobody)
-    world = job.world
     if job.settings.yes:
         for line in plan:
             job.report.line(line)
         return True
+    import asyncio
+
+    return await asyncio.to_thread(ask, job.world, plan)
+
+
+def ask(world: World, plan: Sequence[str]) -> bool:
+    """Show a plan on a terminal, and wait for the answer."""
     assert world.stdin is not None
     # Whatever --quiet says: nobody can agree to what is not shown.
     world.stderr.write("\n".join([*plan, "Go on? [y/N] "]))
     world.stderr.flush()
-    answer = await asyncio.to_thread(world.stdin.readline)
-    return answer.strip().lower() in ("y", "yes")
+    return world.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def require_somebody(job: Job, nobody: str) -> None:

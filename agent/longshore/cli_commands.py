@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from longshore import __version__
+from longshore.cli_handed import run_handed
 from longshore.cli_job import Job, Shown, execute
 from longshore.cli_options import Forwarding, forwarded, with_options
 from longshore.config_layers import Flags
@@ -57,26 +58,14 @@ def longshore(
 @with_options("export")
 def export_(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
     """Store the images of services: after the build."""
-
-    async def work(job: Job) -> Shown:
-        from longshore.cli_work import export
-
-        return await export(job, names or [])
-
-    return execute(ctx.obj, flags, "export", work)
+    return run_handed(ctx.obj, flags, "export", names or [])
 
 
 @app.command("import")
 @with_options("import")
 def import_(ctx: typer.Context, flags: Flags, names: Services = None) -> int:
     """Load the newest cached images of services: before the build."""
-
-    async def work(job: Job) -> Shown:
-        from longshore.cli_work import import_
-
-        return await import_(job, names or [])
-
-    return execute(ctx.obj, flags, "import", work)
+    return run_handed(ctx.obj, flags, "import", names or [])
 
 
 @app.command("cache-from")
@@ -214,13 +203,7 @@ def prune(ctx: typer.Context, flags: Flags) -> int:
 @with_options("flush")
 def flush(ctx: typer.Context, flags: Flags, names: Flushed = None) -> int:
     """Have the next imports find nothing."""
-
-    async def work(job: Job) -> Shown:
-        from longshore.cli_flush import flush
-
-        return await flush(job, names or [])
-
-    return execute(ctx.obj, flags, "flush", work)
+    return run_handed(ctx.obj, flags, "flush", names or [])
 
 
 @app.command()
@@ -256,6 +239,15 @@ def serve(ctx: typer.Context, flags: Flags) -> int:
     from longshore.cli_serve import serve
 
     return serve(ctx.obj, flags)
+
+
+@app.command()
+@with_options("wait")
+def wait(ctx: typer.Context, flags: Flags) -> int:
+    """Wait until the sidecar says that builds may go on."""
+    from longshore.cli_wait import wait
+
+    return wait(ctx.obj, flags)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Any
 
 from longshore import wiring
 from longshore.cli_agreement import DECLINED, agree
+from longshore.cli_handed import DECLINED_TEXT, NOBODY
 from longshore.cli_job import Job, Shown
 from longshore.core.entry import Entry
 from longshore.core.keys import segment
@@ -37,10 +38,10 @@ async def flush(job: Job, names: list[str]) -> Shown:
     agreed = await agree(
         job,
         lines,
-        nobody="flush has nobody to ask; look with --dry-run, then say --yes",
+        nobody=NOBODY,
     )
     if not agreed:
-        return Shown("nothing was flushed", _document(job, plan, agreed=False), DECLINED)
+        return Shown(DECLINED_TEXT, _document(job, plan, agreed=False), DECLINED)
     if settings.trusted_key and settings.signing_key is None:
         job.report.say(
             "warning",

@@ -19,14 +19,14 @@ from longshore.config_secrets import hider
 from longshore.errors import LongshoreError, UsageError
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, make_report
-from longshore.signing_keys import Keys, read_keys
-from longshore.store.metrics import StoreMetrics
 from longshore.surroundings import Project, World, survey
 
 if TYPE_CHECKING:
     from longshore.engine.contract import Engine
     from longshore.ops.reachable import Reading
+    from longshore.signing_keys import Keys
     from longshore.store.contract import Store
+    from longshore.store.metrics import StoreMetrics
 
 SIGNALLED = 128
 LENIENT = ("export", "import", "build")
@@ -50,6 +50,12 @@ class Shown:
     """The file to write it to; standard output if there is none."""
 
 
+def _no_traffic() -> StoreMetrics:
+    from longshore.store.metrics import StoreMetrics
+
+    return StoreMetrics()
+
+
 @dataclass(slots=True)
 class Job:
     """What a command works with; parts are made when they are first asked for."""
@@ -57,7 +63,7 @@ class Job:
     world: World
     settings: Settings
     report: LineReport
-    metrics: StoreMetrics = field(default_factory=StoreMetrics)
+    metrics: StoreMetrics = field(default_factory=_no_traffic)
     open: AsyncExitStack = field(default_factory=AsyncExitStack)
     _project: Project | None = None
     _store: Store | None = None
@@ -93,6 +99,8 @@ class Job:
     def keys(self) -> Keys:
         """What entries are signed with, and whose signatures count."""
         if self._keys is None:
+            from longshore.signing_keys import read_keys
+
             self._keys = read_keys(self.settings, self.world.directory)
         return self._keys
 
@@ -148,7 +156,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
         report = make_report(world, quiet=bool(flags.get("quiet")))
         report.fail(error)
         if bool(flags.get("json")) or flags.get("format") == "json":
-            document = _document(command, {}, report, error, error.exit_code)
+            document = document_of(command, {}, report, error, error.exit_code)
             world.stdout.write(hider(world.environment)(to_text(document)))
             world.stdout.flush()
         return error.exit_code
@@ -156,7 +164,7 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
     try:
         finished = perform(Job(world, settings, report), command, work)
     except Interrupted as stopped:
-        return _stopped(report, stopped, command)
+        return say_stopped(report, stopped, command)
     return show(world, settings, report, finished)
 
 
@@ -191,7 +199,7 @@ def perform(job: Job, command: str, work: Work) -> Finished:
         report.say("warning", str(failure))
     elif failure is not None:
         report.fail(failure)
-    return Finished(code, shown, _document(command, shown.document, report, failure, code))
+    return Finished(code, shown, document_of(command, shown.document, report, failure, code))
 
 
 def show(world: World, settings: Settings, report: LineReport, finished: Finished) -> int:
@@ -228,7 +236,8 @@ def say(job: Job, text: str) -> None:
         raise UsageError(f"the result cannot be written: {error.strerror or error}") from error
 
 
-def _stopped(report: LineReport, stopped: Interrupted, command: str) -> int:
+def say_stopped(report: LineReport, stopped: Interrupted, command: str) -> int:
+    """Say that a signal ended a command, and return the exit code."""
     if stopped.number != signal.SIGPIPE:  # whoever read has gone, and knows
         report.close()
         name = signal.Signals(stopped.number).name
@@ -267,13 +276,14 @@ def _replace_file(path: Path, text: str) -> None:
         raise
 
 
-def _document(
+def document_of(
     command: str,
     document: dict[str, Any],
     report: LineReport,
     failure: LongshoreError | None,
     code: int,
 ) -> dict[str, Any]:
+    """Make the document of a command: what all have, and its own."""
     return {
         "schema": 1,
         "command": command,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from longshore.errors import TimedOut
-from longshore.ops.tasks import single
 from longshore.wording import exact
 
 # Each load and save has a thread that waits for the engine, and none of them may keep another
@@ -44,6 +41,12 @@ def run(work: Coroutine[Any, Any, T], *, timeout: timedelta | None, command: str
         TimedOut: it took too long.
         LongshoreError: what `work` raised; the most severe one of a group.
     """
+    # Not before they are needed: whoever hands its work to a sidecar runs nothing.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    from longshore.ops.tasks import single
+
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "longshore"))
     task = loop.create_task(bounded(work, timeout, command) if timeout else work)
@@ -83,6 +86,8 @@ async def bounded(work: Coroutine[Any, Any, T], timeout: timedelta, command: str
     Raises:
         TimedOut: it took longer, and was cancelled.
     """
+    import asyncio
+
     try:
         async with asyncio.timeout(timeout.total_seconds()) as limit:
             return await work

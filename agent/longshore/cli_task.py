@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, cast
 
+from longshore.cli import BUG, bug_text
+from longshore.cli_given import require_same
+from longshore.cli_handed import HANDED_OVER, work_of
 from longshore.cli_job import SIGNALLED, UNCHANGED, Job, Shown, Work, perform, settings_for
 from longshore.cli_running import Interrupted
 from longshore.config_secrets import hider
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, OtherSettings
 from longshore.output_json import problem_json, to_text
 from longshore.progress import LineReport, one_line
 from longshore.service.process import peak_memory_bytes
@@ -87,7 +92,12 @@ def perform_task(task: Task, tell: Tell) -> Outcome:
     from longshore.wiring import bound_allocator, real_world
 
     bound_allocator()
-    return perform_in(real_world(), task, tell)
+    try:
+        return perform_in(real_world(), task, tell)
+    except Exception as bug:
+        sys.stderr.write(bug_text(bug))
+        sys.stderr.flush()
+        os._exit(BUG)
 
 
 def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
@@ -97,10 +107,16 @@ def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
     report = TellingReport(tell, hide=hide)
     try:
         settings = settings_for(world, task.flags, task.command)
-        finished = perform(Job(world, settings, report), task.command, _work(task))
+        job = Job(world, settings, report)
+        if task.given:
+            from longshore.cli_work import effective
+
+            require_same(task.given, effective(job), settings, world, task.command)
+        finished = perform(job, task.command, _work(task))
         code, text, document = finished.code, finished.shown.text, finished.document
     except LongshoreError as error:  # what is set is wrong
-        report.fail(error)
+        if not isinstance(error, OtherSettings):  # whoever asked says it
+            report.fail(error)
         code, text, document = error.exit_code, "", {"error": problem_json(error, str(error))}
     except Interrupted as stopped:
         report.say("stopped", f"it was cancelled; {UNCHANGED}")
@@ -124,25 +140,17 @@ def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
 
 def _work(task: Task) -> Work:
     names = list(task.names)
+    if task.command in HANDED_OVER:
+        return work_of(task.command, names)
 
     async def work(job: Job) -> Shown:
         from longshore import cli_work
 
-        match task.command:
-            case "import":
-                return await cli_work.import_(job, names)
-            case "export":
-                return await cli_work.export(job, names)
-            case "flush":
-                from longshore.cli_flush import flush
-
-                return await flush(job, names)
-            case "list":
-                return await cli_work.list_(job)
-            case "show":
-                return await cli_work.show(job, names[0])
-            case "config":
-                return await cli_work.config(job)
+        if task.command == "list":
+            return await cli_work.list_(job)
+        if task.command == "show":
+            return await cli_work.show(job, names[0])
+        return await cli_work.config(job)
 
     return work
 

@@ -162,6 +162,23 @@ async def doctor(job: Job) -> Shown:
 async def config(job: Job) -> Shown:
     """Show the settings that count, and where each comes from."""
     settings, project = job.settings, job.project
+    shown = effective(job)
+    found = {"services": "found here", "image": "the services file", **project.sources}
+    options = []
+    for option in OPTIONS:
+        value = shown[option.name]
+        there = value not in (None, [])
+        source = settings.sources.get(option.name) or (
+            found.get(option.name, "default") if there else "default"
+        )
+        options.append({"name": option.name, "value": value, "source": source})
+    rows = [(o["name"], _value_text(o["value"]), o["source"]) for o in options]
+    return Shown(output.config_text(rows), {"options": options})
+
+
+def effective(job: Job) -> dict[str, Any]:
+    """Tell what counts, by the names of options; of keys only that they are given."""
+    settings, project = job.settings, job.project
     own, fallback = project.scopes[:1], project.scopes[1:]
     images = [f"{s.name}={image.familiar}" for s in project.services for image in s.images]
     shown: dict[str, Any] = {
@@ -184,20 +201,11 @@ async def config(job: Job) -> Shown:
         "shutdown-timeout": exact(settings.shutdown_timeout),
         **_as_given(settings),
     }
-    found = {"services": "found here", "image": "the services file", **project.sources}
-    options = []
     for option in OPTIONS:
-        value: Any = shown.get(option.name)
         if option.name not in shown:
             value = getattr(settings, option.parameter)
-            value = list(value) if isinstance(value, tuple) else value
-        there = value not in (None, [])
-        source = settings.sources.get(option.name) or (
-            found.get(option.name, "default") if there else "default"
-        )
-        options.append({"name": option.name, "value": value, "source": source})
-    rows = [(o["name"], _value_text(o["value"]), o["source"]) for o in options]
-    return Shown(output.config_text(rows), {"options": options})
+            shown[option.name] = list(value) if isinstance(value, tuple) else value
+    return shown
 
 
 def _as_given(settings: Settings) -> dict[str, str | None]:

@@ -98,14 +98,6 @@ ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a r
 
 READY_TIMEOUT = timedelta(minutes=5)
 SHUTDOWN_TIMEOUT = timedelta(minutes=5)
-# The engine's events come in bursts: a build gives several tags, Compose builds several services.
-WATCH_QUIET = timedelta(seconds=2)
-WATCH_LONGEST = timedelta(seconds=10)  # after the first, however many follow
-WATCH_LOOK_EVERY = timedelta(
-    seconds=30
-)  # not every build is told of; a look is one request an image
-RECONNECT_BASE = timedelta(milliseconds=500)
-RECONNECT_CAP = timedelta(seconds=10)  # an engine's first build is hardly done sooner
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
@@ -180,6 +172,7 @@ class Settings:
     ready_timeout: timedelta
     shutdown_timeout: timedelta
     log_format: LogFormat
+    live: bool
     strict: bool
     json: bool
     quiet: bool
@@ -329,6 +322,7 @@ def load_settings(
         ready_timeout=layers.parsed("ready-timeout", parse_duration) or READY_TIMEOUT,
         shutdown_timeout=layers.parsed("shutdown-timeout", parse_duration) or SHUTDOWN_TIMEOUT,
         log_format=layers.parsed("log-format", _log_format) or "text",
+        live=layers.switch("live"),
         strict=layers.switch("strict"),
         # Only the command that has formats was asked for one.
         json=layers.switch("json") or ("format" in flags and format_ == "json"),

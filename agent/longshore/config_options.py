@@ -33,6 +33,7 @@ _CREDENTIALS = ("credentials",)
 _READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
 _SERVE = ("serve",)
 _HANDED_OVER = ("import", "export", "flush")
+_WAIT = ("wait",)
 SOCKET = "/run/longshore/longshore.sock"
 LogFormat = Literal["text", "json"]
 
@@ -296,7 +297,7 @@ OPTIONS: tuple[Option, ...] = (
         "socket",
         f"The sidecar's socket (default: {SOCKET}).",
         "PATH",
-        only=(*_SERVE, *_HANDED_OVER),
+        only=(*_SERVE, *_HANDED_OVER, *_WAIT),
     ),
     Option(
         "sidecar",
@@ -330,6 +331,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "log-format", f"What the log is: {', '.join(get_args(LogFormat))}.", "FORMAT", only=_SERVE
     ),
+    Option("live", "Ask only whether the sidecar lives.", kind="switch", only=_WAIT),
     Option(
         "strict",
         "Fail on misses and failures, not only on wrong usage.",

@@ -2,6 +2,7 @@
 
     LongshoreError                  exit
     ├── UsageError                     2   wrong usage, configuration or services file
+    ├── OtherSettings                  2   a sidecar was asked for what it was not set up for
     ├── NotCached                      3   there is no usable entry: a normal miss
     │   ├── UnsupportedFormat          3   written by a newer longshore; upgrade, do not delete
     │   ├── NotTrusted                 3   no trusted key signed it
@@ -16,6 +17,7 @@
     ├── EngineError                    9   the Docker engine refused or failed
     │   ├── EngineUnavailable          9   it cannot be reached
     │   └── LayerVanished              9   a layer that it had is gone; a full load will do
+    ├── SidecarUnavailable             9   no sidecar answers, or it did not do what it took in
     └── TimedOut                       6   the whole command took longer than --timeout
 
 `str(error)` is one line for people: what happened, to what, what to do next. Anything else that
@@ -37,6 +39,12 @@ class LongshoreError(Exception):
 
 class UsageError(LongshoreError):
     """The caller asked for something impossible, or the configuration cannot be read."""
+
+    exit_code = 2
+
+
+class OtherSettings(LongshoreError):
+    """A sidecar was asked for what it was not set up for: another project, scope or store."""
 
     exit_code = 2
 
@@ -100,7 +108,7 @@ class TimedOut(LongshoreError):
 
 
 class SidecarUnavailable(LongshoreError):
-    """No sidecar answers at its socket."""
+    """No sidecar answers at its socket, or it did not do what it took in."""
 
     exit_code = 9
 

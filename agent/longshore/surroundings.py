@@ -136,9 +136,7 @@ def survey(settings: Settings, world: World) -> Project:
     file = _read_services(settings, world)
     services = _with_images(file, settings.image)
     git = _ask_git(world)
-    event = world.environment.get("GITHUB_EVENT_PATH")
-    event_text = _read_optional(world.directory / event) if event else None
-    defaults = detect_scope(world.environment, git, github_event=event_text)
+    defaults = detect_scope(world.environment, git, github_event=_github_event(world))
     sources: dict[str, str] = {}
     name = settings.project
     if name is None:
@@ -171,16 +169,44 @@ def survey(settings: Settings, world: World) -> Project:
     )
 
 
-def _read_services(settings: Settings, world: World) -> ServicesFile | None:
-    """Read the services file that was named, else the one in the working directory."""
-    from longshore.core.services import CODESHIP_NAMES, find_services_file, parse_services
+def scope_of_ci(world: World) -> str | None:
+    """Tell the scope by the variables of the CI service alone; `None` if they name none."""
+    from longshore.core.scopes import detect_scope
 
-    name = settings.services
-    if name is None:
-        try:
-            name = find_services_file(path.name for path in world.directory.iterdir())
-        except OSError as error:
-            raise UsageError(f"{world.directory}: {error.strerror or error}") from error
+    return detect_scope(world.environment, github_event=_github_event(world)).scope
+
+
+def read_services_file(settings: Settings, world: World) -> bytes | None:
+    """Read the services file as it is; `None` if there is none.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    name = _services_name(settings, world)
+    return None if name is None else _read(world.directory / name, name)
+
+
+def _services_name(settings: Settings, world: World) -> str | None:
+    """Find the services file that was named, else the one in the working directory."""
+    from longshore.core.services_names import find_services_file
+
+    if settings.services is not None:
+        return settings.services
+    try:
+        return find_services_file(path.name for path in world.directory.iterdir())
+    except OSError as error:
+        raise UsageError(f"{world.directory}: {error.strerror or error}") from error
+
+
+def _github_event(world: World) -> str | None:
+    event = world.environment.get("GITHUB_EVENT_PATH")
+    return _read_optional(world.directory / event) if event else None
+
+
+def _read_services(settings: Settings, world: World) -> ServicesFile | None:
+    from longshore.core.services import CODESHIP_NAMES, parse_services
+
+    name = _services_name(settings, world)
     if name is None:
         return None
     path = world.directory / name

@@ -23,7 +23,6 @@ from longshore.config import Settings
 from longshore.config_secrets import read_secret
 from longshore.config_values import BucketLocation, FolderLocation, customer_key
 from longshore.errors import UsageError
-from longshore.signing_keys import Keys
 from longshore.surroundings import World
 
 _M_ARENA_MAX = -8  # glibc, malloc.h
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from longshore.ops.repair import RepairSettings
     from longshore.ops.report import Report
     from longshore.ops.stats import StatsSettings
+    from longshore.signing_keys import Keys
     from longshore.store.aws_bucket import AwsBucket
     from longshore.store.contract import Store
     from longshore.store.encryption import Encryption

@@ -13,13 +13,10 @@ from longshore.core.codeship_file import read_codeship
 from longshore.core.compose_file import read_compose
 from longshore.core.references import ImageReference
 from longshore.core.service import Context, Service, ServicesFile, project_name_of
+from longshore.core.services_names import CODESHIP_NAMES, COMPOSE_NAMES, find_services_file
 from longshore.core.yaml_nodes import Value
 from longshore.core.yaml_reader import parse_yaml
 from longshore.errors import UsageError
-
-CODESHIP_NAMES = ("codeship-services.yml", "codeship-services.yaml")
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-"""In Compose's own order of preference (compose-go, `cli/options.go`, DefaultFileNames)."""
 
 __all__ = [
     "CODESHIP_NAMES",
@@ -31,18 +28,6 @@ __all__ = [
     "parse_image_options",
     "parse_services",
 ]
-
-
-def find_services_file(names: Iterable[str]) -> str | None:
-    """Choose the services file among the names in a directory; `None` if there is none.
-
-    A Codeship file comes before a Compose file. Codeship itself reads `docker-compose.yml` only
-    in the absence of `codeship-services.yml`; and that file is there for CI alone, while the
-    Compose file beside it mostly describes the developers' machines. Who has moved on deletes it,
-    or says `--services compose.yaml`.
-    """
-    present = set(names)
-    return next((name for name in (*CODESHIP_NAMES, *COMPOSE_NAMES) if name in present), None)
 
 
 def parse_services(

@@ -6,34 +6,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from longshore import __version__
+from longshore.config_sidecar import ASK_TIMEOUT
 from longshore.errors import UsageError
 from longshore.output_json import plain
-from longshore.service.jobs import Job, Jobs
-from longshore.service.task import Command, Line, Progress, Task
+from longshore.service.asked import MAX_BODY_BYTES, WAIT_PATTERN, is_name, parse_task
+from longshore.service.jobs import MAX_QUEUED, Job, Jobs
+from longshore.service.openapi import describe
+from longshore.service.task import Line, Progress, Task
+from longshore.wording import exact
 
 API = "/api/v1"
-MAX_BODY_BYTES = 64 << 10
-_MAX_SERVICES = 1000
 _HEARTBEAT = timedelta(seconds=15)  # comments that keep proxies from closing a silent stream
 _ASKED_AT_ONCE = 2
-
-# What whoever asks may set. Where the cache is, and who signs, is the sidecar's alone: its
-# credentials must not be sent elsewhere.
-OPTIONS: Mapping[str, frozenset[str]] = {
-    "import": frozenset({"strict", "timeout", "max-image-size"}),
-    "export": frozenset({"strict", "timeout", "level", "parents"}),
-    "flush": frozenset({"timeout", "scope", "dry-run"}),
-}
 
 
 class Life(Protocol):
@@ -46,6 +41,13 @@ class Life(Protocol):
     @property
     def reason(self) -> str:
         """Why it is ready, or why it is not."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether no more work is taken."""
+
+    async def settled(self) -> None:
+        """Wait until builds may go on, or never will."""
 
     @property
     def flags(self) -> Mapping[str, Any]:
@@ -64,11 +66,22 @@ class Api:
         """Say that the sidecar lives."""
         return web.json_response({"alive": True})
 
-    async def readyz(self, _: web.Request) -> web.Response:
-        """Say whether builds may go on."""
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Say whether builds may go on; with `wait` when that is known, or after so long."""
+        seconds = request.query.get("wait", "0")
+        if not re.fullmatch(WAIT_PATTERN, seconds, re.ASCII):
+            return refusal(400, "`wait` is no number of seconds, up to 60")
+        if int(seconds):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(int(seconds)):
+                    await self.life.settled()
         ready = self.life.ready
-        document = {"ready": ready, "reason": self.life.reason}
+        document = {"ready": ready, "ending": self.life.ending, "reason": self.life.reason}
         return web.json_response(document, status=200 if ready else 503)
+
+    async def openapi(self, _: web.Request) -> web.Response:
+        """Describe the API."""
+        return web.json_response(describe())
 
     async def about(self, _: web.Request) -> web.Response:
         """Say what this is."""
@@ -84,17 +97,21 @@ class Api:
 
     async def entries(self, request: web.Request) -> web.Response:
         """Answer as `longshore list --json`."""
-        everything = request.query.get("all_scopes") in ("1", "true")
-        return await self._ask(Task("list", flags={**self.life.flags, "all-scopes": everything}))
+        everything = request.query.get("all_scopes", "false")
+        if everything not in ("true", "false"):
+            return refusal(400, "`all_scopes` is neither true nor false")
+        return await self._ask(Task("list", flags={"all-scopes": everything == "true"}))
 
     async def entry(self, request: web.Request) -> web.Response:
         """Answer as `longshore show SERVICE --json`."""
         service = request.match_info["service"]
-        return await self._ask(Task("show", (service,), self.life.flags))
+        if not is_name(service):
+            return refusal(404, "there is no such service")
+        return await self._ask(Task("show", (service,)))
 
     async def config(self, _: web.Request) -> web.Response:
         """Answer as `longshore config --json`."""
-        return await self._ask(Task("config", flags=self.life.flags))
+        return await self._ask(Task("config"))
 
     async def all_jobs(self, _: web.Request) -> web.Response:
         """List the jobs, the newest first."""
@@ -105,8 +122,15 @@ class Api:
         """Take in a job."""
         if self.jobs.closed:
             return refusal(503, "the sidecar is ending, and takes no more work")
+        if len(self.jobs.queued) >= MAX_QUEUED:
+            return refusal(429, f"{MAX_QUEUED} jobs wait already; try again when some have ended")
+        if request.content_type != "application/json":
+            return refusal(415, "a task is `application/json`")
+        body = await _read(request)
+        if body is None:
+            return refusal(413, f"a task has {MAX_BODY_BYTES} bytes at most")
         try:
-            task = parse_task(await request.read(), self.life.flags)
+            task = parse_task(body, self.life.flags)
         except UsageError as error:
             return refusal(400, str(error))
         job = self.jobs.submit(task)
@@ -116,13 +140,13 @@ class Api:
     async def job(self, request: web.Request) -> web.Response:
         """Tell of a job, with its result."""
         job = self._job(request)
-        return web.json_response(job_json(job, whole=True)) if job else _no_job()
+        return web.json_response(job_json(job, whole=True)) if job else no_job()
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a job."""
         job = self._job(request)
         if job is None:
-            return _no_job()
+            return no_job()
         if job.has_ended:
             return refusal(409, f"the job has ended already: {job.state}")
         self.jobs.cancel(job)
@@ -132,7 +156,7 @@ class Api:
         """Tell what a job does as it does it: server-sent events, until it has ended."""
         job = self._job(request)
         if job is None:
-            return _no_job()
+            return no_job()
         last = request.headers.get("Last-Event-ID", "0")
         after = int(last) if re.fullmatch(r"[0-9]{1,9}", last, re.ASCII) else 0
         answer = web.StreamResponse(
@@ -157,11 +181,15 @@ class Api:
             pass  # whoever listened has gone
         finally:
             coming.cancel()
+            await asyncio.wait([coming])
+            await events.aclose()
         return answer
 
     async def _ask(self, task: Task) -> web.Response:
+        """Run a task that only looks; the time that it may take is not that of an import."""
+        flags = {**self.life.flags, "timeout": exact(ASK_TIMEOUT), **task.flags}
         async with self.asking:
-            outcome = await self.jobs.ask(task)
+            outcome = await self.jobs.ask(replace(task, flags=flags))
         if outcome is None:
             return refusal(500, f"{task.command} crashed; see the sidecar's log")
         return web.json_response(outcome.document, status=status_of(outcome.exit_code))
@@ -173,10 +201,12 @@ class Api:
 def add_api(app: web.Application, jobs: Jobs, life: Life) -> None:
     """Add the routes of the API to an application."""
     api = Api(jobs, life, asyncio.Semaphore(_ASKED_AT_ONCE))
+    app.middlewares.append(errors_as_json)
     app.add_routes(
         [
             web.get("/healthz", api.healthz),
             web.get("/readyz", api.readyz),
+            web.get("/openapi.json", api.openapi),
             web.get(API, api.about),
             web.get(f"{API}/config", api.config),
             web.get(f"{API}/entries", api.entries),
@@ -190,53 +220,18 @@ def add_api(app: web.Application, jobs: Jobs, life: Life) -> None:
     )
 
 
-def parse_task(body: bytes, flags: Mapping[str, Any]) -> Task:
-    """Read what is asked for.
-
-    Args:
-        flags: of the sidecar; what the body says goes before them.
-
-    Raises:
-        UsageError: it is not as `openapi.py` describes it.
-    """
+@web.middleware
+async def errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Write what aiohttp refuses as all other refusals."""
     try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no JSON") from error
-    if not isinstance(asked, dict) or not isinstance(asked.get("command"), str):
-        raise UsageError('the body is no task; write it like {"command": "export"}')
-    command = asked["command"]
-    if command not in OPTIONS:
-        raise UsageError(f"{command[:80]!r} is no job; jobs are {', '.join(OPTIONS)}")
-    if unknown := asked.keys() - {"command", "services", "options", "terminal", "given"}:
-        raise UsageError(f"{min(unknown)[:80]!r} means nothing in a task")
-    services, options = asked.get("services", []), asked.get("options", {})
-    given, terminal = asked.get("given", {}), asked.get("terminal", False)
-    if (
-        not isinstance(services, list)
-        or len(services) > _MAX_SERVICES
-        or not all(isinstance(name, str) and 0 < len(name) <= 255 for name in services)
-    ):
-        raise UsageError("`services` is no list of names of services")
-    if not isinstance(options, dict) or not isinstance(given, dict):
-        raise UsageError("`options` and `given` are no objects")
-    if not isinstance(terminal, bool):
-        raise UsageError("`terminal` is neither true nor false")
-    if foreign := options.keys() - OPTIONS[command]:
-        known = ", ".join(sorted(OPTIONS[command]))
-        raise UsageError(f"{command} takes no option {min(foreign)[:80]!r}; it takes {known}")
-    for name, value in options.items():
-        if isinstance(value, dict | list) or value is None or len(str(value)) > 200:
-            raise UsageError(f"the option {name!r} is neither a text, nor a number, nor a switch")
-    numbers = {k: str(v) for k, v in options.items() if not isinstance(v, bool)}
-    own = {"yes": True} if command == "flush" else {}
-    return Task(
-        cast(Command, command),
-        tuple(dict.fromkeys(services)),
-        {**flags, **own, **options, **numbers},
-        terminal=terminal,
-        given=given,
-    )
+        return await handler(request)
+    except web.HTTPClientError as error:
+        answer = refusal(error.status, error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
 
 
 def job_json(job: Job, *, whole: bool = False) -> dict[str, Any]:
@@ -287,5 +282,15 @@ def refusal(status: int, message: str) -> web.Response:
     return web.json_response({"schema": 1, "error": {"message": message}}, status=status)
 
 
-def _no_job() -> web.Response:
+async def _read(request: web.Request) -> bytes | None:
+    """Read a body; `None` if it is longer than any task."""
+    body = bytearray()
+    async for block in request.content.iter_chunked(MAX_BODY_BYTES):
+        body += block
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+def no_job() -> web.Response:
     return refusal(404, "there is no such job; the list of jobs has those that are known")

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -23,6 +23,7 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled", "supers
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "superseded"})
 _MOVING = ("import", "export")
 _KEPT = 100  # jobs that ended
+MAX_QUEUED = 100  # more at once are a mistake of whoever asks
 _KEPT_LINES = 1000  # of each job; an import of hundreds of services says less
 
 
@@ -45,6 +46,8 @@ class Job:
     progress: Progress | None = None
     outcome: Outcome | None = None
     reason: str = ""
+    stopping: bool = False
+    """Whether it was told to end."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -73,7 +76,7 @@ class Job:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def follow(self, after: int = 0) -> AsyncIterator[tuple[int, Line | Progress]]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Line | Progress], None]:
         """Tell the lines behind number `after`, and progress as it changes, until it has ended.
 
         Progress carries the number of the line before it.
@@ -159,8 +162,10 @@ class Jobs:
             job.reason = "it was cancelled before it ran"
             self._end(job, "cancelled")
             self._go_on()
-        elif job.id in self._processes:
-            self._processes[job.id].stop()
+        elif job.state == "running":
+            job.stopping = True
+            if job.id in self._processes:  # else it is stopped as soon as it is there
+                self._processes[job.id].stop()
 
     async def ask(self, task: Task) -> Outcome | None:
         """Run a task that only looks, beside all others; `None` if its process crashed."""
@@ -182,7 +187,7 @@ class Jobs:
 
     async def abort(self, grace: timedelta = timedelta(seconds=10)) -> None:
         """End everything: what runs may clean up for so long."""
-        for job in self.all:
+        for job in (*self.queued, *self.all):  # nothing that waits begins because another ends
             self.cancel(job)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace.total_seconds()):
@@ -210,14 +215,17 @@ class Jobs:
         try:
             process = await asyncio.to_thread(self._forks.start, job.task)
             self._processes[job.id] = process
+            if job.stopping:
+                process.stop()
             async for event in process.events():
                 job.hear(event)
                 for listener in self.listeners:
                     listener(job, event)
             job.outcome = process.outcome
             code = await process.close()
-        except OSError as error:
-            job.reason = f"its process could not be started: {error.strerror or error}"
+        except (OSError, EOFError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            job.reason = f"its process could not be started: {why}"
         finally:
             self._processes.pop(job.id, None)
             if self._moving is job:
@@ -254,9 +262,12 @@ def superseded(task: Task, queued: tuple[Job, ...]) -> list[Job]:
 def _state(job: Job, code: int) -> State:
     outcome = job.outcome
     if outcome is None:
+        if code < 0 and job.stopping:
+            job.reason = "it was cancelled"
+            return "cancelled"
         if code < 0:
             job.reason = job.reason or f"its process was ended by signal {-code}"
-            return "cancelled" if code == -15 else "failed"
+            return "failed"
         job.reason = job.reason or "its process crashed; see the log"
         return "failed"
     if outcome.exit_code > 128:

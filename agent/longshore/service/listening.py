@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -19,7 +20,23 @@ _MODE = 0o660
 _BACKLOG = 128
 
 
-async def listen_at(runner: web.AppRunner, path: Path) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a socket that was made here."""
+
+    path: Path
+    device: int
+    inode: int
+
+    def remove(self) -> None:
+        """Remove it, if it still is the one that was made."""
+        with contextlib.suppress(OSError):
+            there = self.path.lstat()
+            if (there.st_dev, there.st_ino) == (self.device, self.inode):
+                self.path.unlink()
+
+
+async def listen_at(runner: web.AppRunner, path: Path) -> SocketFile:
     """Serve on a unix socket; one that a sidecar left behind is replaced.
 
     Raises:
@@ -33,7 +50,7 @@ async def listen_at(runner: web.AppRunner, path: Path) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _bind(listening, path)
+            made = _bind(listening, path)
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
         except BaseException:
             listening.close()
@@ -43,7 +60,7 @@ async def listen_at(runner: web.AppRunner, path: Path) -> socket.socket:
             f"the socket {path} cannot be made: {error.strerror or error}; name another with"
             " --socket"
         ) from error
-    return listening
+    return made
 
 
 async def listen_on(runner: web.AppRunner, address: Listen) -> int:
@@ -68,15 +85,7 @@ async def listen_on(runner: web.AppRunner, address: Listen) -> int:
     return port
 
 
-def remove_socket(path: Path, listening: socket.socket) -> None:
-    """Remove the file of a socket, if it still is ours."""
-    with contextlib.suppress(OSError):
-        ours, there = os.fstat(listening.fileno()), path.stat()
-        if stat.S_ISSOCK(ours.st_mode) and stat.S_ISSOCK(there.st_mode):
-            path.unlink()
-
-
-def _bind(listening: socket.socket, path: Path) -> None:
+def _bind(listening: socket.socket, path: Path) -> SocketFile:
     """Bind under a name of our own first: nobody finds a socket whose mode is not set yet."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
@@ -85,10 +94,12 @@ def _bind(listening: socket.socket, path: Path) -> None:
     try:
         temporary.chmod(_MODE)
         listening.listen(_BACKLOG)
+        there = temporary.lstat()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return SocketFile(path, there.st_dev, there.st_ino)
 
 
 def _is_taken(path: Path) -> bool:

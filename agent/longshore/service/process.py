@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import threading
+import time
 import traceback
 from collections.abc import AsyncIterator, Iterable
 from multiprocessing.connection import Connection
@@ -28,6 +29,7 @@ from longshore.service.task import Event, Line, Outcome, Perform, Task
 
 CRASHED = 1
 _NICE = 19  # the least that there is
+_ORPHAN_SECONDS = 30.0  # for what a task has begun to be taken back, if nobody waits for it
 
 
 class Forks:
@@ -69,28 +71,41 @@ class TaskProcess:
     def __init__(self, process: BaseProcess, connection: Connection) -> None:
         self._process = process
         self._connection = connection
+        self._listener: threading.Thread | None = None
         self.outcome: Outcome | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its number."""
+        return self._process.pid
 
     async def events(self) -> AsyncIterator[Event]:
         """Hear what it tells, until it has ended; then `outcome` is set, unless it crashed."""
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(self._connection.fileno(), readable.set)
-        try:
+        heard: asyncio.Queue[Event | Outcome | None] = asyncio.Queue()
+
+        def listen() -> None:
+            """Read in a thread: what is long comes as slowly as a process of low rank writes it."""
+            message: Event | Outcome | None
             while True:
-                await readable.wait()
-                readable.clear()
                 try:
-                    while self._connection.poll():
-                        heard = self._connection.recv()
-                        if isinstance(heard, Outcome):
-                            self.outcome = heard
-                        else:
-                            yield heard
+                    message = self._connection.recv()
                 except (EOFError, OSError):
+                    message = None
+                try:
+                    loop.call_soon_threadsafe(heard.put_nowait, message)
+                except RuntimeError:  # the loop is closed: nobody wants to know any more
                     return
-        finally:
-            loop.remove_reader(self._connection.fileno())
+                if message is None:
+                    return
+
+        self._listener = threading.Thread(target=listen, name="events", daemon=True)
+        self._listener.start()
+        while (message := await heard.get()) is not None:
+            if isinstance(message, Outcome):
+                self.outcome = message
+            else:
+                yield message
 
     def stop(self) -> None:
         """Ask it to clean up and end; the second time it ends at once."""
@@ -112,6 +127,8 @@ class TaskProcess:
         self._process.join()
         code = self._process.exitcode
         self._process.close()
+        if self._listener is not None:  # it hears the end at once, as the other side is gone
+            await asyncio.to_thread(self._listener.join)
         self._connection.close()
         return CRASHED if code is None else code
 
@@ -159,9 +176,12 @@ def _step_back() -> None:
 
 
 def _end_with_sidecar(connection: Connection) -> None:
+    """Stop when the sidecar is gone; and if that takes too long, end."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()  # nothing ever comes
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_ORPHAN_SECONDS)
+    os._exit(CRASHED)
 
 
 def peak_memory_bytes() -> int:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from longshore.config_values import Listen
-from longshore.errors import TimedOut
+from longshore.errors import OtherSettings, TimedOut
 from longshore.service.jobs import Job, Jobs
-from longshore.service.listening import listen_at, listen_on, remove_socket
+from longshore.service.listening import listen_at, listen_on
 from longshore.service.task import Task
 from longshore.wording import exact
 
@@ -63,6 +63,7 @@ class Sidecar:
         app: makes what answers requests.
         watch: finds out what was built; `None` if nobody wants to know.
         say: writes a line to the log.
+        fail: writes there what went wrong.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Sidecar:
         app: Callable[[Sidecar], web.Application],
         watch: Watch | None,
         say: Callable[[str], None],
+        fail: Callable[[str], None],
     ) -> None:
         self._plan = plan
         self._jobs = jobs
@@ -81,8 +83,10 @@ class Sidecar:
         self._app = app
         self._watch = watch
         self._say = say
+        self._fail = fail
         self._ready = False
         self._reason = "it is starting"
+        self._settled = asyncio.Event()
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
     @property
@@ -94,6 +98,15 @@ class Sidecar:
     def reason(self) -> str:
         """Why it is ready, or why it is not."""
         return "it is ending" if self._jobs.closed else self._reason
+
+    @property
+    def ending(self) -> bool:
+        """Whether no more work is taken."""
+        return self._jobs.closed
+
+    async def settled(self) -> None:
+        """Wait until builds may go on, or never will."""
+        await self._settled.wait()
 
     @property
     def flags(self) -> Mapping[str, Any]:
@@ -130,7 +143,7 @@ class Sidecar:
         await runner.setup()
         open_things.push_async_callback(runner.cleanup)
         listening = await listen_at(runner, self._plan.socket)
-        open_things.callback(remove_socket, self._plan.socket, listening)
+        open_things.callback(listening.remove)
         self._say(f"listening at {self._plan.socket}")
         if self._plan.listen is not None:
             port = await listen_on(runner, self._plan.listen)
@@ -174,6 +187,7 @@ class Sidecar:
 
     def _be_ready(self, reason: str) -> None:
         self._ready, self._reason = True, reason
+        self._settled.set()
         self._say(f"ready: {reason}")
 
     async def _finish(self, number: int, work: asyncio.Task[None]) -> int:
@@ -181,6 +195,7 @@ class Sidecar:
         name = signal.Signals(number).name
         self._say(f"{name} came; taking no more work")
         self._jobs.closed = True
+        self._settled.set()
         work.cancel()
         await asyncio.wait([work])
         for job in self._jobs.all:
@@ -198,9 +213,8 @@ class Sidecar:
         again.cancel()
         if not finishing.result():
             limit = exact(self._plan.shutdown_timeout)
-            self._say(
-                f"error: not all was exported within {limit}; if it needs longer, raise"
-                " --shutdown-timeout"
+            self._fail(
+                f"not all was exported within {limit}; if it needs longer, raise --shutdown-timeout"
             )
             return TimedOut.exit_code
         return exit_code_of(self._jobs.all)
@@ -231,6 +245,8 @@ def exit_code_of(jobs: Sequence[Job]) -> int:
             continue
         document = job.outcome.document if job.outcome else {"error": {"exit_code": 1}}
         error = document.get("error")
+        if error is not None and error.get("error") == OtherSettings.__name__:
+            continue  # whoever asked for it does it
         if error is None:
             for service in job.task.names or list(failed):
                 failed.pop(service, None)

@@ -8,6 +8,21 @@ from typing import Any, Literal
 
 Command = Literal["import", "export", "flush", "list", "show", "config"]
 
+# What whoever asks may set. Where the cache is, and who signs, is the sidecar's alone: its
+# credentials must not be sent elsewhere.
+OPTIONS: Mapping[str, frozenset[str]] = {
+    "import": frozenset({"strict", "verbose", "timeout", "max-image-size"}),
+    "export": frozenset({"strict", "verbose", "timeout", "level", "parents"}),
+    "flush": frozenset({"verbose", "timeout", "scope", "dry-run"}),
+}
+# What whoever asks may say that it takes to be set: it is compared, and never used.
+GIVEN = frozenset(
+    {
+        *("store", "endpoint-url", "sse", "kms-key", "sse-customer-key", "signing-key"),
+        *("trusted-key", "project", "scope", "fallback", "services", "image"),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

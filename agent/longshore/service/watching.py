@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from longshore.config import (
+from longshore.config_sidecar import (
     RECONNECT_BASE,
     RECONNECT_CAP,
     WATCH_LONGEST,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.cli.conftest import COMPOSE, STEPS, Shell, Stream
 from tests.support.done_jobs import do, end, waiting, world_of
@@ -46,7 +46,8 @@ def make(form: Form = "json", **more: Any) -> tuple[Log, Stream]:
 
 def objects(stream: Stream) -> list[dict[str, Any]]:
     assert stream.text.endswith("\n")
-    found = [json.loads(line) for line in stream.text.removesuffix("\n").split("\n")]
+    lines = stream.text.removesuffix("\n").split("\n")
+    found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert all(isinstance(one, dict) for one in found)
     return found
 
@@ -135,6 +136,7 @@ VALUES = HOSTILE | st.integers() | st.floats() | st.booleans() | st.none()
 
 
 @settings(max_examples=200, deadline=None)
+@example(message="", fields={"seconds": float("nan"), "bytes": float("-inf")}, trace="")
 @given(
     message=HOSTILE,
     fields=st.dictionaries(HOSTILE, VALUES, max_size=6),
@@ -154,9 +156,7 @@ def test_each_line_of_json_is_one_object_and_short_whatever_is_said(
         "next",
     )
     assert all(len(line) < LONGEST for line in stream.text.split("\n"))
-    text = stream.text
-    assert text.isascii()
-    assert "NaN" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    assert stream.text.isascii()
     assert all(c.isprintable() for c in json.dumps(first["message"], ensure_ascii=False))
 
 
@@ -381,9 +381,8 @@ def test_what_threads_tasks_warnings_and_finalizers_let_escape_is_in_the_log(
         raise ValueError("thread")
 
     log, stream = make()
-    with libraries_heard(to_log(log)), warnings.catch_warnings():
+    with warnings.catch_warnings(), libraries_heard(to_log(log)):
         warnings.simplefilter("always")
-        logging.captureWarnings(True)  # pytest has its own way with them
         thread = threading.Thread(target=fails)
         thread.start()
         thread.join()

@@ -232,14 +232,22 @@ def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSet
     )
 
 
-def engine_disk(settings: Settings) -> Callable[[EngineInfo], EngineDisk] | None:
-    """Say how the engine's disk is opened; `None` if nobody is to try."""
+def engine_disk(
+    settings: Settings, *, tell: bool = False
+) -> Callable[[EngineInfo], EngineDisk | None] | None:
+    """Say how the engine's disk is opened; `None` if nobody is to try.
+
+    Args:
+        tell: raise if it cannot be read, even if nobody said that it could.
+    """
     if not settings.direct:
         return None
     from functools import partial
 
-    from longshore.engine.disk import open_disk
+    from longshore.engine.disk import find_disk, open_disk
 
+    if settings.data_root is None and not tell:
+        return partial(find_disk, containerd_root=config.CONTAINERD_ROOT)
     return partial(open_disk, data_root=settings.data_root, containerd_root=config.CONTAINERD_ROOT)
 
 
@@ -366,7 +374,7 @@ def doctor_setup(
         store=store,
         credentials=credentials if isinstance(settings.store, BucketLocation) else None,
         free_bytes=None,
-        disk=engine_disk(settings),
+        disk=engine_disk(settings, tell=True),
         clock=lambda: datetime.now(UTC),  # noqa: TID251 - clocks are made here
         random=os.urandom,
         timeout=min(config.CHECK_TIMEOUT, settings.timeout),

@@ -57,6 +57,7 @@ class FakeEngine(Engine):
         vanish: chain_ids that are lost when a load begins, after anybody could have asked.
         hang: an event-like coroutine function that every save awaits before its first byte.
         loads: how many bytes each load brought.
+        data_root: where it says that its data is.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class FakeEngine(Engine):
         self.load_error: str | None = None
         self.vanish: set[str] = set()
         self.hang: Callable[[], Any] | None = None
+        self.data_root: str | None = None
         self.saves = 0
         self.loads: list[int] = []
         self.closed = False
@@ -124,6 +126,7 @@ class FakeEngine(Engine):
             platform=self.platform,
             storage_driver="overlay2",
             address="unix:///run/fake.sock",
+            data_root=self.data_root,
         )
 
     async def inspect(self, name: str) -> EngineImage | None:

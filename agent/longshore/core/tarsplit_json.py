@@ -23,6 +23,7 @@ BLOCK_BYTES = 2 << 20
 MAX_LINE_BYTES = 8 << 20  # a segment is at most 1 MiB of padding or of PAX records, in base64
 MAX_NAME_BYTES = 4096  # PATH_MAX, linux/limits.h
 MAX_FILES = 4096  # of a block
+MAX_FILE_BYTES = 1 << 62  # so that offsets fit into what the kernel takes
 _PLAIN_BYTES = 256 << 10
 _GZIP = 16 + zlib.MAX_WBITS
 _FILE, _SEGMENT = 1, 2
@@ -131,7 +132,7 @@ class BlockPlanner:
                 if not left:
                     continue
                 name = record.name.encode() or record.name_raw
-                if left < 0 or not name or len(name) > MAX_NAME_BYTES:
+                if not 0 < left <= MAX_FILE_BYTES or not name or len(name) > MAX_NAME_BYTES:
                     raise CorruptData("a file in it has an impossible size or name")
                 while left:
                     if block.size_bytes >= limit or len(block.files) >= MAX_FILES:

@@ -163,6 +163,16 @@ def open_disk(
     raise lost
 
 
+def find_disk(info: EngineInfo, containerd_root: str) -> EngineDisk | None:
+    """Open the data root where the engine says it is; `None` if that cannot be read from here.
+
+    It mostly cannot: the engine is elsewhere, or its socket is all that was shared.
+    """
+    with contextlib.suppress(NotOnDisk):
+        return open_disk(info, containerd_root=containerd_root)
+    return None
+
+
 def _contents(root: Beneath) -> Beneath:
     for place in _CONTENT_ROOTS:
         with contextlib.suppress(FileNotFoundError):
@@ -250,7 +260,7 @@ class _File(BlobOnDisk):
         self._number = -1
 
     def reads(self) -> Iterator[Read]:
-        with reading(str(self.digest)):
+        with reading(f"layer {self.digest}"):
             self._number, size = self._top.open(_hex(self.digest))
             if size != self._size_bytes:
                 raise NotOnDisk(f"it has {size:,} bytes instead of {self._size_bytes:,}")
@@ -264,7 +274,7 @@ class _File(BlobOnDisk):
 
     def _fill(self, offset: int, length: int) -> memoryview:
         view = memoryview(bytearray(length))
-        with reading(str(self.digest)):
+        with reading(f"layer {self.digest}"):
             read_into(self._number, view, offset)
         return view
 

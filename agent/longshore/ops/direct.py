@@ -174,7 +174,9 @@ async def cut_blobs(
                     if facts.digest == blob.digest:
                         end = BlobDone(facts)
                     else:
-                        found.lost.append(NotOnDisk(f"{blob.digest}: what lies there is another"))
+                        found.lost.append(
+                            NotOnDisk(f"layer {blob.digest}: another lies in its place")
+                        )
                 cutter = BlobCutter()
                 yield [*chunks.of(last), end]
 

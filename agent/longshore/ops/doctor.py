@@ -91,7 +91,7 @@ class Setup:
     clock: Callable[[], datetime]
     random: Callable[[int], bytes]
     timeout: timedelta
-    disk: Callable[[EngineInfo], EngineDisk] | None = None
+    disk: Callable[[EngineInfo], EngineDisk | None] | None = None
 
 
 async def examine(setup: Setup) -> list[Finding]:
@@ -253,8 +253,9 @@ class _Examination:
                 "mount the engine's data root read-only, and name it with --data-root",
             )
             return
-        disk.close()
-        yield Finding(subject, "ok", f"exports read layers from {disk.path}")
+        if disk is not None:
+            disk.close()
+            yield Finding(subject, "ok", f"exports read layers from {disk.path}")
 
     async def _check_credentials(self) -> AsyncGenerator[Finding, None]:
         if self._setup.credentials is not None:

@@ -221,9 +221,14 @@ class _Export:
         if not plan.images:
             return
         total_bytes = sum(max(image.size_bytes for image in c) for c in chains.values())
-        if self._settings.disk is not None:
-            await self._read_directly(publisher, images, plan, reachable, total_bytes)
+        lost = await self._read_directly(publisher, images, plan, reachable, total_bytes)
+        if lost is not None:
             plan = form.plan(images, reachable)
+            if plan.images and not lost:  # a containerd store lacks a part of a manifest's
+                lost = [NotOnDisk(f"not all of {plan.images[0]} is there")]
+            if lost:
+                more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+                self._report.line(f"not read from the engine's disk, but saved: {lost[0]}{more}")
             if not plan.images:
                 return
         self._result.saved_images = len(plan.images)
@@ -247,13 +252,20 @@ class _Export:
         plan: SavePlan,
         reachable: Reachable,
         total_bytes: int,
-    ) -> None:
-        """Store what the engine's disk gives of a plan; what it does not give is told, and left."""
-        assert self._settings.disk is not None
+    ) -> list[NotOnDisk] | None:
+        """Store what the engine's disk gives of a plan.
+
+        Returns:
+            Why something is left; `None` if there is no disk to be read.
+        """
+        if self._settings.disk is None:
+            return None
         disk: EngineDisk | None = None
         found = Found()
         try:
             disk = await asyncio.to_thread(self._settings.disk, publisher.info)
+            if disk is None:
+                return None
             found = await asyncio.to_thread(find_parts, disk, images, plan, reachable.blobs.keys())
             reachable.documents.update(found.documents)
             if found.blobs:
@@ -268,10 +280,7 @@ class _Export:
             found.close()
             if disk is not None:
                 disk.close()
-        lost = found.lost
-        if lost:
-            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-            self._report.line(f"not read from the engine's disk, but saved: {lost[0]}{more}")
+        return found.lost
 
 
 def _layers(entry: Entry, new: Collection[Digest]) -> tuple[ExportedLayer, ...]:

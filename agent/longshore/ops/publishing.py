@@ -37,7 +37,8 @@ class ExportSettings:
         hurry: fall back to zstd level 1 while compression cannot keep up with the engine.
         parents: export what the images were built on, too.
         sign: signs the payload of an entry; entries are not signed without it.
-        disk: opens the engine's disk, or says why it cannot be read; without it nobody tries.
+        disk: opens the engine's disk; raises if that ought to be possible, and is `None` if nobody
+            is to try.
     """
 
     level: int
@@ -49,7 +50,7 @@ class ExportSettings:
     random: Callable[[int], bytes]
     clock: Callable[[], float]
     sign: Callable[[bytes], Signature] | None = None
-    disk: Callable[[EngineInfo], EngineDisk] | None = None
+    disk: Callable[[EngineInfo], EngineDisk | None] | None = None
 
 
 class Publisher:

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.bench_core import (
@@ -118,10 +119,14 @@ def measure(
         cold()
         return longshore("export", engine, store, *more)
 
+    def saved() -> Run:
+        cold()
+        return docker_save(engine)
+
     docker_save(engine)  # fills the page cache
     for number in range(options.rounds):
-        steps = [
-            ("docker save > /dev/null", lambda: (cold(), docker_save(engine))[1]),
+        steps: list[tuple[str, Callable[[], Run]]] = [
+            ("docker save > /dev/null", saved),
             ("export through docker save", lambda: exported("--no-direct")),
             ("export direct", exported),
         ]
@@ -145,9 +150,9 @@ def measure(
         cpu = statistics.median(each.cpu_seconds for each in done)
         rss = max(each.rss_mib for each in done)
         print(f"{what:36} {spread([d.seconds for d in done])}  {cpu:6.2f} s CPU  {rss:4.0f} MiB")
-    saved = statistics.median(each.seconds for each in runs["docker save > /dev/null"])
+    theirs = statistics.median(each.seconds for each in runs["docker save > /dev/null"])
     direct = runs["export direct"]
-    print(f"\ndirect / docker save: {statistics.median(d.seconds for d in direct) / saved:.2f}")
+    print(f"\ndirect / docker save: {statistics.median(d.seconds for d in direct) / theirs:.2f}")
     cpu = statistics.median(each.cpu_seconds for each in direct) - squeezed
     print(f"compression at level 1: {squeezed:.2f} s; without it {cpu / total * 2**30:.2f} s a GiB")
     print(json.dumps({what: [each.seconds for each in done] for what, done in runs.items()}))

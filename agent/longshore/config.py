@@ -96,6 +96,8 @@ COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
 UPLOAD_DAYS = 2  # an export publishes nothing after 12 hours
 ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a role says how long
 
+CONTAINERD_ROOT = "/var/lib/containerd"  # of one that dockerd does not run itself
+
 READY_TIMEOUT = timedelta(minutes=5)
 SHUTDOWN_TIMEOUT = timedelta(minutes=5)
 
@@ -120,6 +122,8 @@ class Settings:
     image: tuple[str, ...]
     level: int
     parents: bool
+    direct: bool
+    data_root: str | None
     signing_key: Secret | None
     trusted_key: tuple[str, ...]
     memory_bytes: int
@@ -270,6 +274,8 @@ def load_settings(
         image=layers.texts("image") or (),
         level=layers.number("level", LEVELS) or LEVEL,
         parents=layers.switch("parents"),
+        direct=layers.switch("direct"),
+        data_root=layers.text("data-root"),
         signing_key=layers.secret("signing-key", is_pem),
         trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,

@@ -29,6 +29,7 @@ _CHECK = ("check",)
 _DRY = (*_SETUP, *_PRUNE, *_FLUSH, *_CHECK)
 _ASKING = (*_SETUP, *_FLUSH, *_CHECK)
 _EXPORTS = ("export", *_BUILD, "serve")
+_DISK = (*_EXPORTS, "doctor")
 _CREDENTIALS = ("credentials",)
 _READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
 _SERVE = ("serve",)
@@ -118,6 +119,19 @@ OPTIONS: tuple[Option, ...] = (
         kind="switch",
         only=_EXPORTS,
         on=True,
+    ),
+    Option(
+        "direct",
+        "Read layers from the engine's disk, where that can be done (default: on).",
+        kind="switch",
+        only=_DISK,
+        on=True,
+    ),
+    Option(
+        "data-root",
+        "Where the engine's data lies here (default: where the engine says).",
+        "PATH",
+        only=_DISK,
     ),
     Option(
         "signing-key",

@@ -46,9 +46,17 @@ def export_text(result: ExportResult, *, scope: str, full: bool) -> str:
         f"exported {_both(result.services, result.caches)} to scope {clean(scope)}"
         f" in {period(timedelta(seconds=result.seconds))}\n"
         f"{'images and caches' if result.caches else 'images'} of {size(total)},"
-        f" {size(result.uploaded_bytes)} uploaded{share}"
+        f" {size(result.uploaded_bytes)} uploaded{share}{_ways(result)}"
     )
     return "\n\n".join(parts)
+
+
+def _ways(result: ExportResult) -> str:
+    """Say on which way new layers came, if one of them was the engine's disk."""
+    if not result.direct_layers:
+        return ""
+    text = f"\n{count(result.direct_layers, 'layer')} read from the engine's disk"
+    return text + (f", {result.saved_layers} through docker save" if result.saved_layers else "")
 
 
 def _exported_cache(cache: ExportedCache) -> str:

@@ -70,6 +70,8 @@ def export_json(result: ExportResult) -> dict[str, Any]:
         "image_bytes": image_bytes(result),
         "uploaded_bytes": result.uploaded_bytes,
         "saved_images": result.saved_images,
+        "direct_layers": result.direct_layers,
+        "saved_layers": result.saved_layers,
         "seconds": round(result.seconds, 3),
     }
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from longshore.core.builder import Client
     from longshore.core.entry import Source
     from longshore.core.services import Service, ServicesFile
-    from longshore.engine.contract import Engine
+    from longshore.engine.contract import Engine, EngineInfo
+    from longshore.engine.disk import EngineDisk
     from longshore.ops.check import CheckSettings
     from longshore.ops.credentials import AssumeRole
     from longshore.ops.doctor import Place, Setup
@@ -227,7 +228,27 @@ def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSet
         random=os.urandom,
         clock=time.monotonic,
         sign=keys.signing.sign if keys.signing else None,
+        disk=engine_disk(settings),
     )
+
+
+def engine_disk(
+    settings: Settings, *, tell: bool = False
+) -> Callable[[EngineInfo], EngineDisk | None] | None:
+    """Say how the engine's disk is opened; `None` if nobody is to try.
+
+    Args:
+        tell: raise if it cannot be read, even if nobody said that it could.
+    """
+    if not settings.direct:
+        return None
+    from functools import partial
+
+    from longshore.engine.disk import find_disk, open_disk
+
+    if settings.data_root is None and not tell:
+        return partial(find_disk, containerd_root=config.CONTAINERD_ROOT)
+    return partial(open_disk, data_root=settings.data_root, containerd_root=config.CONTAINERD_ROOT)
 
 
 def import_settings(settings: Settings, client: Callable[[], Client] | None) -> ImportSettings:
@@ -353,6 +374,7 @@ def doctor_setup(
         store=store,
         credentials=credentials if isinstance(settings.store, BucketLocation) else None,
         free_bytes=None,
+        disk=engine_disk(settings, tell=True),
         clock=lambda: datetime.now(UTC),  # noqa: TID251 - clocks are made here
         random=os.urandom,
         timeout=min(config.CHECK_TIMEOUT, settings.timeout),

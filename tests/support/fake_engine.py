@@ -60,6 +60,7 @@ class FakeEngine(Engine):
         loads: how many bytes each load brought.
         inspected: the names that were looked up, in order.
         silent: builds, tags and loads are told nobody, as engine 26 does it with BuildKit's.
+        data_root: where it says that its data is.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class FakeEngine(Engine):
         self.load_error: str | None = None
         self.vanish: set[str] = set()
         self.hang: Callable[[], Any] | None = None
+        self.data_root: str | None = None
         self.saves = 0
         self.loads: list[int] = []
         self.inspected: list[str] = []
@@ -131,6 +133,7 @@ class FakeEngine(Engine):
             platform=self.platform,
             storage_driver="overlay2",
             address="unix:///run/fake.sock",
+            data_root=self.data_root,
         )
 
     async def inspect(self, name: str) -> EngineImage | None:

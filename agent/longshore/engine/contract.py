@@ -25,6 +25,10 @@ class EngineInfo:
     """As keys write it: `linux-amd64`, `linux-arm64-v8`, …"""
     storage_driver: str
     address: str
+    data_root: str | None = None
+    """Where it keeps its data, as it sees it itself."""
+    native_diff: bool = True
+    """Whether overlay2 keeps all of a layer in the layer's own folder."""
 
 
 @dataclass(frozen=True, slots=True)

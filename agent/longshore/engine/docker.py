@@ -257,6 +257,8 @@ class DockerEngine(Engine):
             platform=f"{system}-{_ARCHITECTURES.get(machine, machine)}",
             storage_driver=str(info.get("Driver", "unknown")),
             address=without_password(_url(client)),
+            data_root=str(info["DockerRootDir"]) if info.get("DockerRootDir") else None,
+            native_diff=("Native Overlay Diff", "false") not in status,
         )
 
 

@@ -83,7 +83,7 @@ def forget(engine: ThrowawayEngine, base: str) -> None:
     for _ in range(2):
         for image in engine.api.images.list(all=True):
             if image.id != kept:
-                for tag in image.tags or [image.id]:
+                for tag in image.tags or [str(image.id)]:
                     try:
                         engine.api.images.remove(tag, force=True)
                     except Exception:

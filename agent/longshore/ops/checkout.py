@@ -43,6 +43,8 @@ class Checkout:
     def look(self, path: str) -> os.stat_result | None:
         """Tell about a path, itself and not what it links to; `None` if it cannot be told."""
         folder, _, name = path.rpartition("/")
+        if name in ("..", "."):
+            return None
         try:
             return os.stat(name or ".", dir_fd=self._enter(folder), follow_symlinks=False)
         except (OSError, ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import tempfile
 from pathlib import Path
@@ -50,19 +51,26 @@ def main() -> None:
         (context / "Dockerfile").write_text(DOCKERFILE)
         (context / "package.json").write_text('{"version": 1}')
         results: dict[str, dict[str, Any]] = {}
+        cpu: dict[str, list[float]] = {}
         with bench.engine() as first:
             import_busybox(first.api, "base:1")
             build_image(first, context)
             longshore("export", first, store)
             (context / "package.json").write_text('{"version": 2}')
 
-            def load(name: str, *more: str) -> float:
+            def load(name: str, *flags: str) -> float:
+                began, seconds = _cpu_seconds(), 0.0
                 with bench.engine() as fresh:
                     transfer(first.api, fresh.api, "base:1")
-                    done = longshore("import", fresh, store, "--json", *more)
-                    results[name] = json.loads(done.output[done.output.index("{") :])
-                    return done.seconds
+                    if flags:
+                        done = longshore("import", fresh, store, "--json", *flags)
+                        results[name] = json.loads(done.output[done.output.index("{") :])
+                        seconds = done.seconds
+                cpu.setdefault(name, []).append(_cpu_seconds() - began)
+                return seconds
 
+            load("nothing")
+            load("nothing")
             ours, whole = alternate(
                 options.pairs,
                 lambda: load("prefix", f"--for-build={context}"),
@@ -71,12 +79,23 @@ def main() -> None:
         (left,) = results["prefix"]["services"]
         share = options.modules / (options.modules + options.packages)
         fell = 1 - statistics.median(ours) / statistics.median(whole)
-        print(f"whole image {spread(whole)}, {results['whole']['downloaded_bytes']:,} bytes")
-        print(f"prefix      {spread(ours)}, {results['prefix']['downloaded_bytes']:,} bytes")
+        idle = statistics.median(cpu["nothing"])  # to start and stop an engine
+        used = {name: statistics.median(spent) - idle for name, spent in cpu.items()}
+        for name, seconds in (("whole", whole), ("prefix", ours)):
+            print(
+                f"{name:7} {spread(seconds)}, {used[name]:.1f} s of CPU with the engine's,"
+                f" {results[name]['downloaded_bytes']:,} bytes downloaded"
+            )
         print(
-            f"{left['left_out_reason']}: {left['steps_left_out']} of {left['steps']} steps left out"
+            f"{left['left_out_reason']}, so {left['steps_left_out']} steps were left out;"
+            f" share of the files not loaded {share:.2f}; the time fell by {fell:.2f},"
+            f" the CPU time by {1 - used['prefix'] / used['whole']:.2f}"
         )
-        print(f"share of the files not loaded {share:.2f}; the time fell by {fell:.2f}")
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

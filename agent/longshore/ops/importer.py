@@ -197,12 +197,14 @@ class _Import:
         self, loader: Loader, service: Service, entry: Entry, found: Sequence[Entry]
     ) -> Entry:
         """Leave out what the next build of a service certainly cannot use."""
+        if not entry.images or entry.images[0].parent is None:
+            return entry  # as BuildKit's are
         if loader.knows(entry, service.images):
             return entry  # a machine that is kept has more to build on than this entry
         bases: dict[str, set[Digest]] = {}
         for tag, config in tags_of(found):
             bases.setdefault(tag, set()).add(config)
-        bases |= loader.bases(entry)
+        bases |= loader.bases(entry)  # the engine keeps its own
         context = self._settings.contexts[service.name]
         try:
             cut = await leave_out(
@@ -214,7 +216,7 @@ class _Import:
                 window_bytes=self._window_bytes,
                 fetched=self._fetched_early,
             )
-        except Unclear as reason:
+        except (Unclear, LongshoreError) as reason:
             self._report.line(f"{service.name}: loaded whole: {reason}")
             return entry
         if cut is None:

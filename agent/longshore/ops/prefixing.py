@@ -35,6 +35,7 @@ from longshore.ops.copied import find_change, read_layer
 from longshore.ops.reachable import Reading
 
 _IGNORE_BYTES = 1 << 20
+_SHOWN = 200  # characters of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,12 @@ class _Comparing:
         if layer is None:
             return None
         folder = working_folder(self._entry, self._chain, step.index)
-        return await asyncio.to_thread(
+        changed = await asyncio.to_thread(
             find_change, layer, copy, folder, self._checkout, self._ignored
         )
+        if changed is None:
+            return None
+        return changed.encode("utf-8", "replace").decode()[:_SHOWN]
 
 
 def _ignored(checkout: Checkout, context: BuildContext) -> re.Pattern[str]:

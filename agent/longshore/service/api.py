@@ -30,7 +30,7 @@ _ASKED_AT_ONCE = 2
 # What whoever asks may set. Where the cache is, and who signs, is the sidecar's alone: its
 # credentials must not be sent elsewhere.
 OPTIONS: Mapping[str, frozenset[str]] = {
-    "import": frozenset({"strict", "timeout", "max-image-size"}),
+    "import": frozenset({"strict", "timeout", "max-image-size", "whole"}),
     "export": frozenset({"strict", "timeout", "level", "parents"}),
     "flush": frozenset({"timeout", "scope", "dry-run"}),
 }

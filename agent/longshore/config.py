@@ -128,6 +128,8 @@ class Settings:
     trusted_key: tuple[str, ...]
     memory_bytes: int
     max_image_bytes: int
+    for_build: tuple[str, ...]
+    whole: bool
     concurrency: int
     timeout: timedelta
     platform: str | None
@@ -280,6 +282,8 @@ def load_settings(
         trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
         max_image_bytes=layers.parsed("max-image-size", _image_size) or MAX_IMAGE_BYTES,
+        for_build=layers.texts("for-build") or (),
+        whole=layers.switch("whole"),
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,
         platform=layers.parsed("platform", _name),

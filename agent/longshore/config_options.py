@@ -154,6 +154,20 @@ OPTIONS: tuple[Option, ...] = (
         "SIZE",
         only=("import", "build", "cat", "serve"),
     ),
+    Option(
+        "for-build",
+        "Load only what a build of this folder can use: DIR or web=DIR; repeatable"
+        " (default: as the services file says).",
+        "CONTEXT",
+        "list",
+        only=("import", "build", "serve"),
+    ),
+    Option(
+        "whole",
+        "Load images whole, whatever will be built.",
+        kind="switch",
+        only=("import", "build", "serve"),
+    ),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),
     Option(

@@ -140,6 +140,12 @@ def _imported(service: ImportedService) -> str:
     else:
         sent = f"{service.layers_sent} of {count(service.layers, 'layer')} loaded"
     lines = [f"{name}: hit from scope {clean(service.scope or '')}, {how_old}; {sent}"]
+    if service.left is not None:
+        left = service.left
+        lines.append(
+            f"  {clean(left.reason)}, so {left.left_out} of {count(left.steps, 'step')}"
+            f" {'is' if left.left_out == 1 else 'are'} not loaded ({size(left.size_bytes)})"
+        )
     if service.handover is not None and not service.handover.is_empty:
         lines.append(f"  build it with {clean(flag_line(service.handover)[0])}")
     return "\n".join(lines)

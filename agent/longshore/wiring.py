@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from longshore.ops.doctor import Place, Setup
     from longshore.ops.flush import FlushSettings
     from longshore.ops.importer import ImportSettings
+    from longshore.ops.prefixing import BuildContext
     from longshore.ops.pruner import PruneSettings
     from longshore.ops.publishing import ExportSettings
     from longshore.ops.repair import RepairSettings
@@ -251,15 +252,20 @@ def engine_disk(
     return partial(open_disk, data_root=settings.data_root, containerd_root=config.CONTAINERD_ROOT)
 
 
-def import_settings(settings: Settings, client: Callable[[], Client] | None) -> ImportSettings:
+def import_settings(
+    settings: Settings,
+    client: Callable[[], Client] | None,
+    contexts: Mapping[str, BuildContext] | None = None,
+) -> ImportSettings:
     """Say how an import runs.
 
     Args:
         client: finds out what will build; `None` if nobody wants to know what to tell it.
+        contexts: what services will be built from, where that is known.
     """
     from longshore.ops.importer import ImportSettings
 
-    return ImportSettings(settings.window_bytes, time.monotonic, client)
+    return ImportSettings(settings.window_bytes, time.monotonic, client, contexts or {})
 
 
 def prune_settings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from longshore.core.builder import Client
@@ -18,6 +18,7 @@ from longshore.engine.docker import DockerEngine
 from longshore.errors import LongshoreError
 from longshore.ops.exporter import ExportResult, export_services
 from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.prefixing import BuildContext
 from longshore.ops.publishing import ExportSettings
 from longshore.ops.reachable import Reading, find_reachable
 from longshore.ops.report import Report
@@ -112,12 +113,14 @@ async def import_(
     notes: Report | None = None,
     window_bytes: int = 32 << 20,
     trusted: Sequence[PublicKey] = (),
+    contexts: Mapping[str, BuildContext] | None = None,
 ) -> ImportResult:
     """Import into an engine, or into the one at an address."""
     settings = ImportSettings(
         window_bytes=window_bytes,
         clock=time.monotonic,
         client=lambda: Client("docker", asked="classic"),
+        contexts=contexts or {},
     )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
     where = reading(store, *scopes, trusted=trusted)

@@ -78,7 +78,7 @@ class Machine:
 
     def write_checkout(self, version: Version) -> None:
         """Write the project as it is in one commit."""
-        lines = [f"name: {self.project.name}", "services:"]
+        lines = [f"name: {self.project.name}", "x-longshore: {cached: true}", "services:"]
         for service in self.project.services:
             lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
             lines += [f"    build: ./{service.name}"]
@@ -253,13 +253,13 @@ def cpu_seconds(processes: Sequence[int]) -> float:
     return total / _TICK
 
 
-def peak_bytes(processes: Sequence[int]) -> int:
-    """Add up the most memory that each of some processes held so far."""
+def held_bytes(processes: Sequence[int]) -> int:
+    """Add up the memory that processes hold; what they share counts once."""
     total = 0
     for process in processes:
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
                     total += int(line.split()[1]) << 10
     return total
 

@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from tests.support.seaweedfs import die_with_parent
+
 PIECE_BYTES = 256 << 10
 # What may pass at once after a pause, in seconds of the rate: small enough that a short transfer
 # is not free.
@@ -213,7 +215,11 @@ class Registry:
         file.write_text(json.dumps(configuration))  # JSON is YAML
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [self._binary, "serve", file], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [self._binary, "serve", file],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
             )
         end = time.monotonic() + 20
         while True:

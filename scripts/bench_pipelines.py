@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,16 @@ from scripts.bench_network import NETWORKS, Link, Network, Registry
 from scripts.bench_plan import BUILDS, USUAL_BUILDS, Cell, Outcome, cells, in_turn, next_version
 from scripts.bench_projects import PROJECTS, Project, fetch, fetch_registry
 from scripts.bench_report import write_report
-from scripts.bench_ways import WAYS, HandOver, Surroundings, Way, build_plainly, read_options
+from scripts.bench_ways import (
+    WAYS,
+    HandOver,
+    Longshore,
+    LongshoreSidecar,
+    Surroundings,
+    Way,
+    build_plainly,
+    read_options,
+)
 from scripts.debian_packages import CannotFetchError
 from tests.support.engines import ImageStore, ThrowawayEngine, find_engine
 from tests.support.images import import_busybox
@@ -47,6 +57,7 @@ from tests.support.seaweedfs import ADMIN, SeaweedFS, find_weed
 
 QUICK_PIPELINES = "abdfgh"
 TEN = 10
+STARTS = 9
 
 
 def say(text: str) -> None:
@@ -189,6 +200,10 @@ class Campaign:
         outcome.uploaded_bytes, outcome.downloaded_bytes = moved.up, moved.down
         outcome.engine_cpu_seconds = _engine_cpu(machine) - engine
         outcome.peak_bytes = machine.used.peak_bytes
+        outcome.image_bytes = sum(
+            machine.engine.api.images.get(f"{service.name}:latest").attrs["Size"]
+            for service in self.project.services
+        )
 
     def _fresh(self, cell: Cell) -> Way:
         """Make the cell's pipeline anew, in a place that holds nothing."""
@@ -210,6 +225,8 @@ class Campaign:
                         way.tag(machine)
                         if cell.pipeline == "x":
                             way.save(machine)
+                        if isinstance(way, Longshore) and not isinstance(way, LongshoreSidecar):
+                            way.measured = self.bench.folder / "compress-seconds"
                         with way.present(machine):
                             before, engine = way.traffic(), _engine_cpu(machine)
                             machine.used = Used()
@@ -218,6 +235,8 @@ class Campaign:
                         outcome.cpu_seconds = {"save": machine.used.cpu_seconds}
                         self._account(outcome, way, machine, before, engine)
                         outcome.stored_bytes = [way.stored_bytes()]
+                        if isinstance(way, Longshore) and way.measured:
+                            outcome.compress_cpu_seconds = float(way.measured.read_text())
                     except Exception as error:  # as above
                         outcome.error = f"{type(error).__name__}: {error}"
                     self.bench.keep(outcome)
@@ -294,6 +313,22 @@ def servers(
         yield Surroundings(folder, bucket, link, registries, stored, options, hand_over)
 
 
+def startup_seconds() -> list[float]:
+    """Measure how long longshore takes to say its version, once the files are in memory."""
+    environment = {**os.environ}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [str(Path(sys.executable).with_name("longshore")), "--version"]
+    taken: dict[str, float] = {}
+    seconds = []
+    for number in range(STARTS + 1):
+        taken.clear()
+        with timed(taken, "start"):
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        if number:
+            seconds.append(taken["start"])
+    return seconds
+
+
 def describe(options: frozenset[str], in_memory: bool, hand_over: str) -> dict[str, Any]:
     """Say where and with what this was measured."""
     model = next(
@@ -319,6 +354,7 @@ def describe(options: frozenset[str], in_memory: bool, hand_over: str) -> dict[s
         "revision": revision.stdout.strip(),
         "options": sorted(options),
         "hand_over": hand_over,
+        "startup_seconds": startup_seconds(),
     }
 
 
@@ -410,6 +446,8 @@ def main() -> int:
     """Measure what was asked for, and report."""
     options = parse(sys.argv[1:])
     if not options.report:
+        for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has them ignored
+            signal.signal(number, signal.default_int_handler)
         try:
             measure(options)
         except CannotFetchError as error:

@@ -36,7 +36,9 @@ class Outcome:
     downloaded_bytes: int = 0
     stored_bytes: list[int] = field(default_factory=list)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
+    compress_cpu_seconds: float | None = None
     engine_cpu_seconds: float = 0.0
+    image_bytes: int = 0
     peak_bytes: int = 0
     steps: list[str] = field(default_factory=list)
     error: str = ""
@@ -45,6 +47,20 @@ class Outcome:
     def total_seconds(self) -> float:
         """What the user waits."""
         return sum(self.seconds.values())
+
+    @property
+    def export_cpu_per_gib(self) -> float:
+        """The agent's processor seconds for each GiB saved, without those of compression."""
+        return (self.cpu_seconds["save"] - (self.compress_cpu_seconds or 0)) / self._gib
+
+    @property
+    def import_cpu_per_gib(self) -> float:
+        """The agent's processor seconds for each GiB restored."""
+        return self.cpu_seconds["restore"] / self._gib
+
+    @property
+    def _gib(self) -> float:
+        return self.image_bytes / (1 << 30)
 
     def to_json(self) -> dict[str, Any]:
         """Write it as a document."""

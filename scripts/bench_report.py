@@ -193,6 +193,7 @@ class Goal:
     slack: float = 0.0
 
 
+EXPORT_CPU, IMPORT_CPU = "export_cpu_per_gib", "import_cpu_per_gib"
 GOALS = (
     Goal("1", "save, code changed, beside the tarball", "code", "fgh", "b", "save", 0.05),
     Goal("1", "save, code changed, beside the push + 0.8 s", "code", "fg", "d", "save", 1.0, 0.8),
@@ -206,9 +207,22 @@ GOALS = (
     Goal("5", "restore, beside a pull", "nothing", "fghi", "d", "restore", 1.0),
     Goal("5", "restore of a part, beside the whole", "dependency", "fgh", "i", "restore", 1.0),
     Goal("6", "stored after ten builds, beside the first", "ten", "bcdefgh", "", "grown", 1.15),
+    Goal(
+        "7",
+        "agent CPU, first save, a GiB, less zstd: 4 s",
+        "first",
+        "fg",
+        "",
+        EXPORT_CPU,
+        4,
+    ),
+    Goal("7", "agent CPU, restore, a GiB: 3.5 s", "nothing", "fgh", "", IMPORT_CPU, 3.5),
     Goal("7", "peak RSS of a first save: 300 MiB", "first", "fgh", "", "peak_bytes", 0, 300 << 20),
     Goal("7", "peak RSS of a build: 300 MiB", "nothing", "fgh", "", "peak_bytes", 0, 300 << 20),
 )
+
+
+STARTUP_SECONDS = 0.15
 
 
 def value_of(row: Row, what: str) -> float:
@@ -222,9 +236,13 @@ def value_of(row: Row, what: str) -> float:
     return row.figure(what).median
 
 
-def goals_table(rows: Sequence[Row]) -> str:
+def goals_table(rows: Sequence[Row], starts: Sequence[float] = ()) -> str:
     """Compare what was measured with the goals, as ratios of one run."""
     lines = []
+    if starts:
+        text = ["1", "`longshore --version`", "", "", ""]
+        median = statistics.median(starts)
+        lines.append([*text, f"{median:.3f} s", "0.15 s", yes(median <= STARTUP_SECONDS)])
     places = dict.fromkeys((row.project, row.network) for row in rows)
     for goal in GOALS:
         for place in places:
@@ -292,7 +310,8 @@ def markdown(rows: Sequence[Row], machines: Sequence[dict[str, Any]], charts: Se
         for build, write in (("first", first_table), ("ten", ten_table)):
             if found := [row for row in here if row.build == build]:
                 parts += [f"{WHAT_CHANGED[build].capitalize()}:\n", write(found)]
-    parts += ["### Goals\n", goals_table(rows)]
+    starts = machines[-1].get("startup_seconds", ()) if machines else ()
+    parts += ["### Goals\n", goals_table(rows, starts)]
     return "\n".join(parts)
 
 

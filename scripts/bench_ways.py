@@ -25,7 +25,7 @@ from scripts.bench_machine import (
     Machine,
     cpu_seconds,
     descendants_of,
-    peak_bytes,
+    held_bytes,
 )
 from scripts.bench_network import Link, Registry, Traffic
 from scripts.bench_projects import BenchService
@@ -270,6 +270,8 @@ class Longshore(Way):
         missing = [flag for flag in cls.needs if flag not in options]
         return f"this longshore has no {' and no '.join(missing)}" if missing else ""
 
+    measured: Path | None = None  # where to write what compression takes, if that is asked for
+
     def environment(self) -> dict[str, str]:
         """Return the settings of the agent."""
         return {
@@ -281,7 +283,8 @@ class Longshore(Way):
 
     def _longshore(self, machine: Machine, verb: str) -> None:
         flags = [flag for flag in self.flags if f"{verb} {flag}" in self.around.options]
-        machine.run(sys.executable, "-m", "longshore", verb, *flags, more=self.environment())
+        agent = ["scripts.bench_cpu", self.measured] if self.measured else ["longshore"]
+        machine.run(sys.executable, "-m", *agent, verb, *flags, more=self.environment())
 
     def restore(self, machine: Machine) -> None:
         self._longshore(machine, "import")
@@ -407,8 +410,8 @@ class _Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.1):
-            self.peak = max(self.peak, peak_bytes(descendants_of(self.leader)))
+        while not self._over.wait(0.2):
+            self.peak = max(self.peak, held_bytes(descendants_of(self.leader)))
 
 
 class EngineAlone(Way):

@@ -129,6 +129,20 @@ def test_a_goal_may_grant_seconds_on_top() -> None:
     assert judge(goal, row("f", 1.9), row("d", 1.0))[-1] == "no"
 
 
+def test_the_agents_time_for_each_gib_leaves_out_compression() -> None:
+    first = outcome("f", build="first")
+    first.image_bytes = 2 << 30
+    first.cpu_seconds = {"save": 10.0}
+    first.compress_cpu_seconds = 4.0
+    assert first.export_cpu_per_gib == 3.0
+    found = goals_table([Row("shop", "limited", "first", "f", (first,))])
+    assert "| 3.00 s | 4.00 s | yes |" in found
+
+
+def test_the_start_of_the_command_is_a_goal_of_its_own() -> None:
+    assert "| 0.200 s | 0.15 s | no |" in goals_table([], [0.1, 0.2, 0.3])
+
+
 def test_goals_are_told_only_where_both_sides_were_measured() -> None:
     assert "push" not in goals_table([row("f", 1.0), row("b", 30.0)])
     told = goals_table([row("f", 1.0), row("b", 30.0), row("d", 1.0)])

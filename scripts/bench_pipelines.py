@@ -58,6 +58,7 @@ from tests.support.seaweedfs import ADMIN, SeaweedFS, find_weed
 QUICK_PIPELINES = "abdfgh"
 TEN = 10
 STARTS = 9
+LONGEST_SETTLING_SECONDS = 60.0
 
 
 def say(text: str) -> None:
@@ -145,6 +146,8 @@ class Campaign:
                 self._first(here)
             elif build == "ten":
                 self._ten(here)
+            elif build == "busy":
+                self._busy(here)
             for pair in range(pairs if build in USUAL_BUILDS else 0):
                 version = next_version(build, version)
                 for cell in here:
@@ -271,6 +274,40 @@ class Campaign:
                             outcome.error = f"{type(error).__name__}: {error}"
             for outcome in outcomes.values():
                 self.bench.keep(outcome)
+
+    def _busy(self, wanted: Sequence[Cell]) -> None:
+        """Measure a build that keeps all cores busy, alone and while a sidecar exports."""
+        for cell in wanted:
+            if cell in self.done:
+                continue
+            way, outcome = self._fresh(cell), Outcome(cell)
+            assert isinstance(way, LongshoreSidecar)
+            try:
+                with self.bench.machine(self.project, type(way), Version()) as machine:
+                    if cell.pair % 2:
+                        self._compile_beside_export(way, machine, outcome)
+                    with timed(outcome.seconds, "alone"):
+                        machine.compile()
+                    if not cell.pair % 2:
+                        self._compile_beside_export(way, machine, outcome)
+            except Exception as error:  # as above
+                outcome.error = f"{type(error).__name__}: {error}"
+            self.bench.keep(outcome)
+
+    def _compile_beside_export(
+        self, way: LongshoreSidecar, machine: Machine, outcome: Outcome
+    ) -> None:
+        with way.present(machine, exports=True):
+            build_plainly(machine, way.builder)
+            end = time.monotonic() + LONGEST_SETTLING_SECONDS
+            while not way.exports_running():
+                if time.monotonic() > end:
+                    raise CellFailed("the sidecar did not export what was built")
+                time.sleep(0.05)
+            with timed(outcome.seconds, "beside an export"):
+                machine.compile()
+            if not way.exports_running():
+                say("the export ended before the build did: the project is too small for this")
 
 
 def _engine_cpu(machine: Machine) -> float:

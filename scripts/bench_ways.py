@@ -319,14 +319,22 @@ class LongshoreSidecar(Longshore):
     def __init__(self, around: Surroundings, place: str) -> None:
         super().__init__(around, place)
         self._socket = Path()
+        self._leader = 0
+        self._cpu_seconds = 0.0
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "LONGSHORE_SOCKET": str(self._socket)}
 
     @contextlib.contextmanager
-    def present(self, machine: Machine) -> Iterator[None]:
+    def present(self, machine: Machine, *, exports: bool = False) -> Iterator[None]:
+        """Have a sidecar running.
+
+        Args:
+            exports: whatever is built, as it does by itself.
+        """
         self._socket = machine.engine.root / "longshore.sock"
-        serve = ["serve", "--no-import", "--no-export", "--shutdown-timeout=1s"]
+        serve = ["serve", "--no-import", "--shutdown-timeout=1s"]
+        serve += [] if exports else ["--no-export"]
         log_file = machine.engine.root / "sidecar.log"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
@@ -341,10 +349,11 @@ class LongshoreSidecar(Longshore):
         watch = _Watch(process.pid)
         try:
             self._wait_until_it_listens(process, log_file)
-            idle = cpu_seconds(descendants_of(process.pid))  # its start-up is no part of a build
+            self._leader = process.pid
+            self._cpu_seconds = cpu_seconds(descendants_of(process.pid))  # of its start-up
             with watch:
                 yield
-            machine.used.add(cpu_seconds(descendants_of(process.pid)) - idle, watch.peak)
+            machine.used.add(0.0, watch.peak)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -365,9 +374,17 @@ class LongshoreSidecar(Longshore):
             time.sleep(POLL_SECONDS)
 
     def _longshore(self, machine: Machine, verb: str) -> None:
-        if self.around.hand_over == "cli":
-            super()._longshore(machine, verb)
-            return
+        try:
+            if self.around.hand_over == "cli":
+                super()._longshore(machine, verb)
+            else:
+                self._post(verb)
+        finally:
+            taken = cpu_seconds(descendants_of(self._leader))
+            machine.used.add(taken - self._cpu_seconds, 0)
+            self._cpu_seconds = taken
+
+    def _post(self, verb: str) -> None:
         task = {"command": verb, "options": {"strict": True}}
         job = self._ask("POST", "/api/v1/jobs", task)
         end = time.monotonic() + LONGEST_COMMAND_SECONDS
@@ -378,6 +395,11 @@ class LongshoreSidecar(Longshore):
             job = self._ask("GET", f"/api/v1/jobs/{job['id']}")
         if job["exit_code"] != 0:
             raise CellFailed(f"the sidecar's {verb} ended with {json.dumps(job)[-500:]}")
+
+    def exports_running(self) -> bool:
+        """Tell whether an export moves data at this moment."""
+        jobs = self._ask("GET", "/api/v1/jobs")["jobs"]
+        return any(job["command"] == "export" and job["state"] == "running" for job in jobs)
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         connection = http.client.HTTPConnection("longshore")

@@ -61,6 +61,11 @@ def test_builds_come_in_one_order_however_they_are_asked_for() -> None:
     assert builds == ["nothing", "nothing", "dependency", "dependency", "ten"]
 
 
+def test_only_a_sidecar_exports_beside_a_busy_build() -> None:
+    planned = list(cells("shop", "limited", ["busy"], ["b", "h"], 2))
+    assert [cell.pipeline for cell in planned] == ["h", "h"]
+
+
 def test_a_commit_changes_only_what_its_build_is_named_after() -> None:
     assert next_version("nothing", Version(3, 4)) == Version(3, 4)
     assert next_version("code", Version(3, 4)) == Version(4, 4)
@@ -137,6 +142,14 @@ def test_the_agents_time_for_each_gib_leaves_out_compression() -> None:
     assert first.export_cpu_per_gib == 3.0
     found = goals_table([Row("shop", "limited", "first", "f", (first,))])
     assert "| 3.00 s | 4.00 s | yes |" in found
+
+
+def test_a_busy_build_is_compared_with_itself_alone() -> None:
+    busy = Outcome(
+        Cell("shop", "limited", "busy", 0, "h"), {"alone": 30.0, "beside an export": 36.0}
+    )
+    found = goals_table([Row("shop", "limited", "busy", "h", (busy,))])
+    assert "| 1.20 | 1.10 | no |" in found
 
 
 def test_the_start_of_the_command_is_a_goal_of_its_own() -> None:

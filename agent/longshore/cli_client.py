@@ -37,6 +37,7 @@ from longshore.wording import clean, exact
 _JOBS = "/api/v1/jobs"
 _OWN_WORDS = timedelta(seconds=5)  # for a job to say itself that its time is over
 _LOST_AT_MOST = 3  # times in a row without any event
+_YELLOW = "\x1b[33m"
 _COLOURS = {"error": "\x1b[31m"}
 
 
@@ -119,7 +120,8 @@ class _Client:
         self._sidecar = sidecar
         self._command = command
         self._end = time.monotonic() + (settings.timeout + _OWN_WORDS).total_seconds()
-        self._shown: tuple[str, ...] = ()
+        self._shown = False
+        """Whether what it finds was said already."""
         self._step = _Step(report)
 
     def task(self, names: list[str], given: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +174,7 @@ class _Client:
         if not ask(self._world, lines):
             shown = Shown(DECLINED_TEXT, {}, DECLINED)
             return Finished(DECLINED, shown, {**document, "exit_code": DECLINED, "agreed": False})
-        self._shown = tuple(lines)
+        self._shown = True
         return _finished(self._do(task, stopping))
 
     def failed(self, error: LongshoreError) -> Finished:
@@ -245,12 +247,11 @@ class _Client:
     def _hear(self, name: str, event: dict[str, Any]) -> None:
         if name == "progress":
             self._step.hear(event)
-        elif name == "line" and event["text"] not in self._shown:
+        elif name == "line" and event["word"]:
             word = event["word"]
-            if word:
-                self._report.say(word, event["text"], _COLOURS.get(word, "\x1b[33m"))
-            else:
-                self._report.line(event["text"])
+            self._report.say(word, event["text"], _COLOURS.get(word, _YELLOW))
+        elif name == "line" and not self._shown:
+            self._report.line(event["text"])
 
 
 class _Step:

@@ -86,6 +86,9 @@ def require_same(
         here = effective.get(name)
         if name == "scope" and command == "flush":
             here = settings.scope
+        if name == "fallback":  # the own scope is read first, wherever else it is named
+            own = effective.get("scope")
+            wanted = [scope for scope in dict.fromkeys(wanted or ()) if scope != own]
         if name == "services":
             data = read_services_file(settings, world)
             if data is not None and _digest(data) != wanted:

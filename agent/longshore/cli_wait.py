@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -68,7 +69,7 @@ def _wait_for(sidecar: Sidecar, settings: Settings) -> dict[str, Any]:
                 f"the sidecar was not ready within {exact(settings.timeout)};"
                 " if the import needs longer, raise --timeout"
             )
-        held = max(0, min(_HELD_SECONDS, int(left)))
+        held = min(_HELD_SECONDS, math.ceil(left))
         try:
             status, document = sidecar.ask(
                 "GET", f"/readyz?wait={held}", seconds=min(left, held + 20)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from tests.support.fake_docker import FakeDocker
@@ -124,7 +124,18 @@ class Shell:
         stdout, stderr = Stream(), Stream()
         stdout.terminal = stderr.terminal = self.terminal
         stdout.bytes.error = self.write_error
-        world = World(
+        world = self.world(stdout, stderr)
+        if self.answer is not None:
+            world = replace(world, stdin=Typed(self.answer))
+        code = run(arguments, world)
+        stdout.bytes.error = None
+        self.raw, self.err = stdout.bytes.getvalue(), stderr.text
+        self.out = self.raw.decode(errors="replace")
+        return code
+
+    def world(self, stdout: TextIO, stderr: TextIO) -> World:
+        """What a run may touch."""
+        return World(
             environment=self.environment,
             directory=self.directory,
             stdout=stdout,
@@ -134,13 +145,6 @@ class Shell:
             open_engine=lambda: self.engine,
             open_sts=self._open_sts,
         )
-        if self.answer is not None:
-            world = replace(world, stdin=Typed(self.answer))
-        code = run(arguments, world)
-        stdout.bytes.error = None
-        self.raw, self.err = stdout.bytes.getvalue(), stderr.text
-        self.out = self.raw.decode(errors="replace")
-        return code
 
     def json(self, *arguments: str) -> dict[str, Any]:
         """Run with `--json`; exactly one document is on standard output."""

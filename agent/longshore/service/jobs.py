@@ -192,10 +192,10 @@ class Jobs:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace.total_seconds()):
                 await self.finish()
-        for process in self._processes.values():
-            process.kill()
-        if self._running:
-            await asyncio.wait(self._running)
+        while self._running:  # one that is being started has no process yet
+            for process in self._processes.values():
+                process.kill()
+            await asyncio.wait(self._running, timeout=0.1)
 
     def _go_on(self) -> None:
         for job in self.queued:

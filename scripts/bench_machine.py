@@ -186,6 +186,9 @@ class Machine:
                 peak += usage.ru_maxrss << 10
                 if process.returncode and not failed:
                     failed = f"{name} ended with {process.returncode}"
+        except BaseException:
+            kill()
+            raise
         finally:
             timer.cancel()
         self.used.add(cpu, peak)

@@ -24,8 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from tests.support.seaweedfs import die_with_parent
-
 PIECE_BYTES = 256 << 10
 # What may pass at once after a pause, in seconds of the rate: small enough that a short transfer
 # is not free.
@@ -166,7 +164,11 @@ class Link:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).resolve().parents[1],
         )
         self.port = int(self._read())
         return self
@@ -202,6 +204,8 @@ class Registry:
         self._folder = folder
 
     def __enter__(self) -> Self:
+        from tests.support.seaweedfs import die_with_parent  # not for the proxy: it brings boto3
+
         self.data.mkdir(parents=True)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from scripts.bench_machine import Version
-from scripts.bench_network import Bucket
+from scripts.bench_network import Bucket, Link, Network, Traffic
 from scripts.bench_plan import Cell, Outcome, cells, in_turn, next_version
 from scripts.bench_projects import PROJECTS, changing_name
 from scripts.bench_report import (
@@ -178,6 +181,30 @@ def test_a_shared_rate_holds_for_all_transfers_together() -> None:
 
 def test_no_limit_makes_nobody_wait() -> None:
     assert Bucket(0).wait_for(1 << 30, now=0.0) == 0.0
+
+
+def test_a_link_counts_what_it_passes_and_takes_its_time() -> None:
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            received = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+            connection.sendall(received * 2)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        network = Network("slow", connection_bytes_per_second=10e6)
+        with Link(server.getsockname()[1], network) as link:
+            started = time.monotonic()
+            with socket.create_connection(("127.0.0.1", link.port)) as client:
+                client.sendall(bytes(1_000_000))
+                client.shutdown(socket.SHUT_WR)
+                answered = b"".join(iter(lambda: client.recv(1 << 20), b""))
+            taken = time.monotonic() - started
+            assert link.traffic() == Traffic(up=1_000_000, down=2_000_000)
+        answering.join()
+    assert len(answered) == 2_000_000
+    assert taken > 0.25  # 0.1 s up and 0.2 s down, less what may pass at once
 
 
 def test_each_project_has_two_services_of_which_one_changes() -> None:

@@ -188,12 +188,12 @@ def change(rng: random.Random, folder: Path, lines: list[str]) -> list[str]:
 async def test_random_builds_hit_the_same_steps_after_a_prefix_import_as_after_a_full_one(
     generation: Generation, fresh_engine: FreshEngine, tmp_path: Path
 ) -> None:
-    rounds = int(os.environ.get("LONGSHORE_PREFIX_ROUNDS", "4"))
+    rounds = int(os.environ.get("PREFIX_ROUNDS", "2"))
     engine = fresh_engine(generation, in_memory=True)
     import_busybox(engine.api, "base:1")
     left_out = 0
     for number in range(rounds):
-        seed = int(os.environ.get("LONGSHORE_PREFIX_SEED", "0")) + number
+        seed = int(os.environ.get("PREFIX_SEED", "0")) + number
         rng = random.Random(seed)
         directory = DirectoryStore(tmp_path / f"store{number}")
         folder = tmp_path / f"checkout{number}"

@@ -20,7 +20,7 @@ TEXT = DOCS.read_text()
 COMMANDS = (
     *("export", "import", "cache-from", "build"),
     *("credentials", "list", "show", "diff", "cat", "keygen", "doctor", "setup", "config"),
-    *("prune", "flush", "check", "stats", "serve"),
+    *("prune", "flush", "check", "stats", "serve", "wait"),
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 GRANT = (
@@ -130,6 +130,7 @@ ELSEWHERE = (
     "prune",
     "flush",
     "serve",
+    "wait",
 )  # writes no JSON, or beside the command's own tests
 
 

@@ -20,6 +20,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.sidecars import ThreadedSidecar, outcome
 
 from longshore import cli_client, cli_job
+from longshore.cli_sidecar import Sidecar
 from longshore.cli_task import _Text, perform_in
 from longshore.service.task import Line, Outcome, Progress, Task, Tell
 
@@ -451,14 +452,14 @@ def test_a_signal_before_the_answer_cancels_the_job_as_well(
 ) -> None:
     sidecar = serve(shell)
     sidecar.forks._does = lambda process: None
-    ask = cli_client.Sidecar.ask
+    ask = Sidecar.ask
 
     def interrupted(own: Any, *arguments: Any, **named: Any) -> Any:
         if arguments[0] == "POST":
             os.kill(os.getpid(), signal.SIGTERM)
         return ask(own, *arguments, **named)
 
-    monkeypatch.setattr(cli_client.Sidecar, "ask", interrupted)
+    monkeypatch.setattr(Sidecar, "ask", interrupted)
     assert shell("import") == 143
     assert sidecar.jobs.all[0].stopping
 

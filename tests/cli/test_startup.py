@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.sidecars import ThreadedSidecar, outcome
 
 import longshore
 
@@ -87,6 +88,43 @@ def test_list_of_a_folder_imports_neither_s3_nor_docker(tmp_path: Path) -> None:
 
     assert not modules & {"aiobotocore", "botocore", "aiohttp", "docker", "requests", "rich"}
     assert "cryptography" not in modules  # there are no keys
+
+
+# What takes its time to import, and is nothing for a command that lets a sidecar work.
+NOT_FOR_CLIENTS = HEAVY | {
+    *("asyncio", "concurrent", "jinja2", "msgspec", "multiprocessing", "prometheus_client"),
+    *("pydantic", "rich", "typer", "yaml", "zstandard"),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["import", "web"], ["export", "--json"], ["flush", "--dry-run"], ["wait"], ["wait", "--live"]],
+    ids=" ".join,
+)
+def test_what_a_sidecar_does_imports_no_more_than_a_client_needs(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {web: {image: web}}")
+    with ThreadedSidecar(lambda task, _: outcome(task.command)) as sidecar:
+        modules = imported(
+            tmp_path,
+            *arguments,
+            LONGSHORE_SOCKET=str(sidecar.socket),
+            LONGSHORE_STORE=f"file://{tmp_path}/store",
+        )
+
+        assert len(sidecar.jobs.all) == (arguments[0] != "wait")
+    assert not modules & NOT_FOR_CLIENTS
+
+
+def test_an_import_without_a_sidecar_does_not_import_typer(tmp_path: Path) -> None:
+    modules = imported(
+        tmp_path, "import", "--project", "p", "--image", "web=web", "--scope", "main"
+    )
+
+    assert "longshore" in modules
+    assert not modules & {"pydantic", "typer"}
 
 
 def test_printing_a_policy_imports_no_client(tmp_path: Path) -> None:

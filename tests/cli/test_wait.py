@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Patch, Shell
+from tests.cli.test_docs import examples
 from tests.support.sidecars import ThreadedSidecar, outcome
 
 from longshore import cli_wait
+from longshore.cli_sidecar import Sidecar
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def sidecar(shell: Shell) -> Iterator[ThreadedSidecar]:
 def asked(monkeypatch: Patch) -> threading.Event:
     """Set when `wait` has asked, and got an answer or none."""
     event = threading.Event()
-    ask = cli_wait.Sidecar.ask
+    ask = Sidecar.ask
 
     def telling(*arguments: object, **named: object) -> object:
         try:
@@ -38,7 +40,7 @@ def asked(monkeypatch: Patch) -> threading.Event:
         finally:
             event.set()
 
-    monkeypatch.setattr(cli_wait.Sidecar, "ask", telling)
+    monkeypatch.setattr(Sidecar, "ask", telling)
     return event
 
 
@@ -62,7 +64,7 @@ def test_it_waits_for_the_sidecar_and_then_until_builds_may_go_on(
     assert shell.out == "2 of 2 services were imported\n"
     assert shell.err == ""
     document = shell.json("wait")
-    assert (document["ready"], document["reason"]) == (True, "2 of 2 services were imported")
+    assert document == examples()["wait"]
     sidecar.__exit__(None, None, None)
 
 
@@ -70,13 +72,13 @@ def test_a_request_is_held_until_there_is_something_to_say(
     shell: Shell, sidecar: ThreadedSidecar, monkeypatch: Patch
 ) -> None:
     asked: list[object] = []
-    ask = cli_wait.Sidecar.ask
+    ask = Sidecar.ask
 
     def counting(*arguments: object, **named: object) -> object:
         asked.append(arguments)
         return ask(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cli_wait.Sidecar, "ask", counting)
+    monkeypatch.setattr(Sidecar, "ask", counting)
     with sidecar:
         sidecar.life.ready = False
         sidecar.life.reason = "the import is running"

@@ -166,8 +166,10 @@ async def test_who_follows_a_job_hears_all_lines_once_and_the_newest_progress(
     job = jobs.submit(IMPORT)
     process = await started(forks, 1)
     progress = [Progress("downloading", done, 10, 0.1) for done in (1, 5, 10)]
-    for event in (Line("one"), *progress, Line("two", "warning")):
+    process.tell(Line("one"))
+    for event in progress:
         process.tell(event)
+    process.tell(Line("two", "warning"))
     await until(lambda: len(job.lines) == 2)
 
     following = asyncio.create_task(hear(job))

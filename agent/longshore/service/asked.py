@@ -12,8 +12,8 @@ from longshore.core.keys import segment
 from longshore.errors import UsageError
 from longshore.service.task import GIVEN, OPTIONS, Command, Task
 
-MAX_BODY_BYTES = 64 << 10
-MAX_SERVICES = 1000
+MAX_BODY_BYTES = 1 << 20
+MAX_SERVICES = 200
 MAX_NAME = 255
 MAX_GIVEN = 2000
 LEVELS = (1, 19)

@@ -113,7 +113,7 @@ POSTGRES = Bundle("postgres", ("postgresql-15", "postgresql-plpython3-15", "loca
 CHROMIUM = Bundle(
     "chromium", ("chromium", "chromium-driver", "xvfb", "openjdk-17-jre-headless", "fonts-dejavu")
 )
-SELENIUM = Bundle("selenium", pypi=("selenium", "robotframework", "numpy", "pandas", "lxml"))
+SELENIUM = Bundle("selenium", pypi=("selenium", "robotframework", "lxml"))
 BACKEND = Bundle(
     "backend",
     npm=(

@@ -23,7 +23,7 @@ from tests.support.cache import export, import_, service
 from longshore.core.archive import TRAILER, blob_name, member_header, padding, small_member
 from longshore.core.digests import Digest, digest_of
 from longshore.core.images import Step
-from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.engine.contract import Engine, EngineImage, EngineInfo, ImageEvent
 from longshore.store.directory import DirectoryStore
 
 MIB = 1 << 20
@@ -98,6 +98,10 @@ class StreamEngine(Engine):
 
     async def remove(self, image_id: Digest) -> None:
         """Have nothing to remove."""
+
+    async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
+        """Have nothing to tell."""
+        yield None
 
 
 def child(verb: str, store: Path, files: int, diff_id: str) -> None:

@@ -26,6 +26,7 @@ from tests.support.engines import (
 
 pytest_plugins = [
     "tests.engine_fixtures",
+    "tests.support.browser_fixtures",
     "tests.support.ceph_fixtures",
     "tests.support.s3_fixtures",
 ]

@@ -43,7 +43,9 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "zstandard": ("core/codec.py",),
     "cryptography": ("core/signing.py",),
     "yaml": ("core/yaml*.py",),
+    "prometheus_client": ("service/metrics.py",),
     "typer": ("cli*.py",),
+    "jinja2": ("service/page_render.py",),
     "rich": ("cli*.py", "output*.py", "progress*.py"),
 }
 # What would make the core do I/O, wait, know the time, or come out otherwise the next time.

@@ -19,7 +19,10 @@ from tests.engine_fixtures import prepare_engine
 from tests.support.engines import processes_of
 
 ROOT = Path(__file__).resolve().parent.parent
-SHELL = ["scripts/setup", "scripts/test", "scripts/demo", "scripts/lock", "scripts/fuzz", ".ci/run"]
+SHELL = [
+    *("scripts/setup", "scripts/test", "scripts/demo", "scripts/lock", "scripts/fuzz"),
+    *("scripts/browser", "scripts/wheels", ".ci/run"),
+]
 LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+)(?: ; [^\\]+)? \\$", re.MULTILINE)
 

@@ -42,7 +42,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 128 + SIGINT
     except Exception as bug:
-        sys.stderr.write(bug_text(bug))
+        sys.stderr.write(_traceback(bug))
         code = BUG
     # A thread may hang in a dead engine or a dead file system: Python would wait for it. And it
     # would take everything apart first, which takes a sidecar longer than all else at its end.
@@ -51,7 +51,7 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def bug_text(bug: Exception) -> str:
+def _traceback(bug: Exception) -> str:
     """Write a traceback as Python does, less what servers or libraries quoted of secrets."""
     import traceback
 

@@ -74,7 +74,9 @@ async def build(job: Job, names: list[str], arguments: list[str]) -> Shown:
         job.report.line("none of these services is cached, so they are only built")
     imported = exported = None
     if cached and job.settings.import_:
-        imported = await _part(job, "import", import_(job, cached, for_build=True))
+        imported = await _part(
+            job, "import", import_(job, cached, for_build=True, arguments=arguments)
+        )
         if imported is not None and not job.settings.json:
             say(job, imported.text)
     handovers = await _handovers(job, docker, file, services, arguments)

@@ -10,8 +10,9 @@ from longshore.cli_job import Finished, Shown, document_of, say_stopped, setting
 from longshore.cli_running import Interrupted
 from longshore.cli_sidecar import Lost, Sidecar
 from longshore.cli_stopping import Stopping
-from longshore.config import SOCKET_TIMEOUT, Settings
+from longshore.config import Settings
 from longshore.config_layers import Flags
+from longshore.config_sidecar import SOCKET_TIMEOUT
 from longshore.errors import LongshoreError, SidecarUnavailable, TimedOut
 from longshore.progress import make_report
 from longshore.surroundings import World

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -37,19 +38,24 @@ async def export(job: Job, names: list[str]) -> Shown:
     return Shown(text, {**_place(job), **export_json(result), **_traffic(job)})
 
 
-async def import_(job: Job, names: list[str], *, for_build: bool = False) -> Shown:
+async def import_(
+    job: Job, names: list[str], *, for_build: bool = False, arguments: Sequence[str] = ()
+) -> Shown:
     """Load the newest cached images of services.
 
     Args:
         for_build: the build follows at once, so nobody needs to be told what to give it.
+        arguments: what that build is given.
     """
+    from longshore.build_contexts import find_contexts
     from longshore.docker_command import DockerCommand
     from longshore.ops.importer import import_services
 
     services = _select(job, names)
     docker = DockerCommand(job.world)
     client = None if for_build else (lambda: docker.client("docker", None))
-    settings = wiring.import_settings(job.settings, client)
+    contexts = find_contexts(job.settings, job.project, job.world, services, arguments)
+    settings = wiring.import_settings(job.settings, client, contexts)
     result = await import_services(job.engine, job.reading(), services, settings, job.report)
     return Shown(
         output.import_text(result), {**_place(job), **import_json(result), **_traffic(job)}
@@ -193,6 +199,7 @@ def effective(job: Job) -> dict[str, Any]:
         "trusted-key": list(settings.trusted_key),
         "memory": exact_size(settings.memory_bytes),
         "max-image-size": exact_size(settings.max_image_bytes),
+        "for-build": list(settings.for_build),
         "timeout": exact(settings.timeout),
         "duration": exact(settings.duration),
         "listen": str(settings.listen) if settings.listen else None,

@@ -96,10 +96,10 @@ COPIES_OF_PART = 2  # ours, and what the S3 client makes of it
 UPLOAD_DAYS = 2  # an export publishes nothing after 12 hours
 ROLE_SESSION = timedelta(hours=12)  # the longest that IAM allows; who takes a role says how long
 
+CONTAINERD_ROOT = "/var/lib/containerd"  # of one that dockerd does not run itself
+
 READY_TIMEOUT = timedelta(minutes=5)
 SHUTDOWN_TIMEOUT = timedelta(minutes=5)
-SOCKET_TIMEOUT = timedelta(seconds=30)  # until a sidecar that is being started has its socket
-ASK_TIMEOUT = timedelta(minutes=2)  # of what the page and others ask of the sidecar
 
 DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
@@ -122,10 +122,14 @@ class Settings:
     image: tuple[str, ...]
     level: int
     parents: bool
+    direct: bool
+    data_root: str | None
     signing_key: Secret | None
     trusted_key: tuple[str, ...]
     memory_bytes: int
     max_image_bytes: int
+    for_build: tuple[str, ...]
+    whole: bool
     concurrency: int
     timeout: timedelta
     platform: str | None
@@ -272,10 +276,14 @@ def load_settings(
         image=layers.texts("image") or (),
         level=layers.number("level", LEVELS) or LEVEL,
         parents=layers.switch("parents"),
+        direct=layers.switch("direct"),
+        data_root=layers.text("data-root"),
         signing_key=layers.secret("signing-key", is_pem),
         trusted_key=layers.each_parsed("trusted-key", public_key_or_file) or (),
         memory_bytes=layers.parsed("memory", _memory) or MEMORY_BYTES,
         max_image_bytes=layers.parsed("max-image-size", _image_size) or MAX_IMAGE_BYTES,
+        for_build=layers.texts("for-build") or (),
+        whole=layers.switch("whole"),
         concurrency=layers.number("concurrency", range(1, MAX_CONCURRENCY + 1)) or CONCURRENCY,
         timeout=layers.parsed("timeout", parse_duration) or TIMEOUT,
         platform=layers.parsed("platform", _name),

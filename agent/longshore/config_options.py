@@ -29,6 +29,7 @@ _CHECK = ("check",)
 _DRY = (*_SETUP, *_PRUNE, *_FLUSH, *_CHECK)
 _ASKING = (*_SETUP, *_FLUSH, *_CHECK)
 _EXPORTS = ("export", *_BUILD, "serve")
+_DISK = (*_EXPORTS, "doctor")
 _CREDENTIALS = ("credentials",)
 _READERS = ("import", *_EXPORTS, "list", "show", "diff", "cat")
 _SERVE = ("serve",)
@@ -120,6 +121,19 @@ OPTIONS: tuple[Option, ...] = (
         on=True,
     ),
     Option(
+        "direct",
+        "Read layers from the engine's disk, where that can be done (default: on).",
+        kind="switch",
+        only=_DISK,
+        on=True,
+    ),
+    Option(
+        "data-root",
+        "Where the engine's data lies here (default: where the engine says).",
+        "PATH",
+        only=_DISK,
+    ),
+    Option(
         "signing-key",
         "Sign what is stored with the private key in this file.",
         "FILE",
@@ -139,6 +153,20 @@ OPTIONS: tuple[Option, ...] = (
         "The most that the layers of one service may hold (default: 50GB).",
         "SIZE",
         only=("import", "build", "cat", "serve"),
+    ),
+    Option(
+        "for-build",
+        "Load only what a build of this folder can use: DIR or web=DIR; repeatable"
+        " (default: as the services file says).",
+        "CONTEXT",
+        "list",
+        only=("import", "build", "serve"),
+    ),
+    Option(
+        "whole",
+        "Load images whole, whatever will be built.",
+        kind="switch",
+        only=("import", "build", "serve"),
     ),
     Option("concurrency", f"Store requests at once (default: {CONCURRENCY}).", "NUMBER"),
     Option("timeout", "The longest that the command may take (default: 1h).", "DURATION"),

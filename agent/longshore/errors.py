@@ -16,7 +16,8 @@
     │   └── StoreUnavailable           6   may succeed on retry
     ├── EngineError                    9   the Docker engine refused or failed
     │   ├── EngineUnavailable          9   it cannot be reached
-    │   └── LayerVanished              9   a layer that it had is gone; a full load will do
+    │   ├── LayerVanished              9   a layer that it had is gone; a full load will do
+    │   └── NotOnDisk                  9   its disk does not give what is wanted; a save will do
     ├── SidecarUnavailable             9   no sidecar answers, or it did not do what it took in
     └── TimedOut                       6   the whole command took longer than --timeout
 
@@ -125,6 +126,10 @@ class EngineUnavailable(EngineError):
 
 class LayerVanished(EngineError):
     """A layer that the engine had when it was asked is gone; a load in full will do."""
+
+
+class NotOnDisk(EngineError):
+    """Something cannot be read from the engine's disk, or is not what it has to be."""
 
 
 def kept(error: E) -> E:

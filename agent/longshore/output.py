@@ -46,9 +46,17 @@ def export_text(result: ExportResult, *, scope: str, full: bool) -> str:
         f"exported {_both(result.services, result.caches)} to scope {clean(scope)}"
         f" in {period(timedelta(seconds=result.seconds))}\n"
         f"{'images and caches' if result.caches else 'images'} of {size(total)},"
-        f" {size(result.uploaded_bytes)} uploaded{share}"
+        f" {size(result.uploaded_bytes)} uploaded{share}{_ways(result)}"
     )
     return "\n\n".join(parts)
+
+
+def _ways(result: ExportResult) -> str:
+    """Say on which way new layers came, if one of them was the engine's disk."""
+    if not result.direct_layers:
+        return ""
+    text = f"\n{count(result.direct_layers, 'layer')} read from the engine's disk"
+    return text + (f", {result.saved_layers} through docker save" if result.saved_layers else "")
 
 
 def _exported_cache(cache: ExportedCache) -> str:
@@ -132,6 +140,12 @@ def _imported(service: ImportedService) -> str:
     else:
         sent = f"{service.layers_sent} of {count(service.layers, 'layer')} loaded"
     lines = [f"{name}: hit from scope {clean(service.scope or '')}, {how_old}; {sent}"]
+    if service.left is not None:
+        left = service.left
+        lines.append(
+            f"  {clean(left.reason)}, so {left.left_out} of {count(left.steps, 'step')}"
+            f" {'is' if left.left_out == 1 else 'are'} not loaded ({size(left.size_bytes)})"
+        )
     if service.handover is not None and not service.handover.is_empty:
         lines.append(f"  build it with {clean(flag_line(service.handover)[0])}")
     return "\n".join(lines)

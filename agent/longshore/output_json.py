@@ -70,6 +70,8 @@ def export_json(result: ExportResult) -> dict[str, Any]:
         "image_bytes": image_bytes(result),
         "uploaded_bytes": result.uploaded_bytes,
         "saved_images": result.saved_images,
+        "direct_layers": result.direct_layers,
+        "saved_layers": result.saved_layers,
         "seconds": round(result.seconds, 3),
     }
 
@@ -121,6 +123,10 @@ def _imported_json(service: ImportedService) -> dict[str, Any]:
         "tags": list(service.tags),
         "layers": service.layers,
         "layers_sent": service.layers_sent,
+        "steps": service.left.steps if service.left else None,
+        "steps_left_out": service.left.left_out if service.left else 0,
+        "left_out_bytes": service.left.size_bytes if service.left else 0,
+        "left_out_reason": service.left.reason if service.left else "",
         "cache_from": list(service.handover.cache_from) if service.handover else [],
     }
 

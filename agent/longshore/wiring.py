@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from longshore.core.builder import Client
     from longshore.core.entry import Source
     from longshore.core.services import Service, ServicesFile
-    from longshore.engine.contract import Engine
+    from longshore.engine.contract import Engine, EngineInfo
+    from longshore.engine.disk import EngineDisk
     from longshore.ops.check import CheckSettings
     from longshore.ops.credentials import AssumeRole
     from longshore.ops.doctor import Place, Setup
     from longshore.ops.flush import FlushSettings
     from longshore.ops.importer import ImportSettings
+    from longshore.ops.prefixing import BuildContext
     from longshore.ops.pruner import PruneSettings
     from longshore.ops.publishing import ExportSettings
     from longshore.ops.repair import RepairSettings
@@ -227,18 +229,43 @@ def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSet
         random=os.urandom,
         clock=time.monotonic,
         sign=keys.signing.sign if keys.signing else None,
+        disk=engine_disk(settings),
     )
 
 
-def import_settings(settings: Settings, client: Callable[[], Client] | None) -> ImportSettings:
+def engine_disk(
+    settings: Settings, *, tell: bool = False
+) -> Callable[[EngineInfo], EngineDisk | None] | None:
+    """Say how the engine's disk is opened; `None` if nobody is to try.
+
+    Args:
+        tell: raise if it cannot be read, even if nobody said that it could.
+    """
+    if not settings.direct:
+        return None
+    from functools import partial
+
+    from longshore.engine.disk import find_disk, open_disk
+
+    if settings.data_root is None and not tell:
+        return partial(find_disk, containerd_root=config.CONTAINERD_ROOT)
+    return partial(open_disk, data_root=settings.data_root, containerd_root=config.CONTAINERD_ROOT)
+
+
+def import_settings(
+    settings: Settings,
+    client: Callable[[], Client] | None,
+    contexts: Mapping[str, BuildContext] | None = None,
+) -> ImportSettings:
     """Say how an import runs.
 
     Args:
         client: finds out what will build; `None` if nobody wants to know what to tell it.
+        contexts: what services will be built from, where that is known.
     """
     from longshore.ops.importer import ImportSettings
 
-    return ImportSettings(settings.window_bytes, time.monotonic, client)
+    return ImportSettings(settings.window_bytes, time.monotonic, client, contexts or {})
 
 
 def prune_settings(
@@ -353,6 +380,7 @@ def doctor_setup(
         store=store,
         credentials=credentials if isinstance(settings.store, BucketLocation) else None,
         free_bytes=None,
+        disk=engine_disk(settings, tell=True),
         clock=lambda: datetime.now(UTC),  # noqa: TID251 - clocks are made here
         random=os.urandom,
         timeout=min(config.CHECK_TIMEOUT, settings.timeout),

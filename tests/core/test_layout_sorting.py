@@ -19,7 +19,7 @@ from longshore.core.cutting import BlobFacts, Cut
 from longshore.core.digests import Digest, digest_of
 from longshore.core.layout import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from longshore.core.layout_sorting import LayoutSorter
-from longshore.core.sorting import MAX_CONFIG_BYTES, BlobDone
+from longshore.core.sorting import MAX_CONFIG_BYTES, BlobDone, Item
 from longshore.core.tarsplit import TarJoiner
 from longshore.errors import EngineError
 
@@ -102,7 +102,7 @@ class Sorted:
         known: Container[bytes] = frozenset(),
     ) -> None:
         sorter = LayoutSorter(targets=targets, stored=stored, known=known)
-        self.items: list[Cut | BlobDone] = []
+        self.items: list[Item] = []
         for piece in pieces:
             self.items += sorter.feed(piece)
         self.items += sorter.finish()
@@ -221,6 +221,7 @@ def test_a_blob_is_done_behind_the_last_of_its_chunks(made: Images) -> None:
             assert item.id not in seen
             seen.add(item.id)
         else:
+            assert isinstance(item, BlobDone)
             assert seen.issuperset(chunk for stream in item.facts.streams for chunk in stream)
 
 

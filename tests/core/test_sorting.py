@@ -20,7 +20,7 @@ from longshore.core import sorting
 from longshore.core.archive import TRAILER, blob_name, member_header, small_member
 from longshore.core.cutting import BlobFacts, Cut
 from longshore.core.digests import Digest, digest_of, hex_of
-from longshore.core.sorting import MAX_CONFIG_BYTES, ArchiveSorter, BlobDone
+from longshore.core.sorting import MAX_CONFIG_BYTES, ArchiveSorter, BlobDone, Item
 from longshore.errors import EngineError
 
 BASE = layer_tar({"base": hashlib.shake_256(b"base").digest(400_000)})
@@ -52,7 +52,7 @@ class Sorted:
         known: Container[bytes] = frozenset(),
     ) -> None:
         sorter = ArchiveSorter(blobs=blobs, documents=documents, known=known)
-        self.items: list[Cut | BlobDone] = []
+        self.items: list[Item] = []
         for piece in pieces:
             self.items += sorter.feed(piece)
         self.items += sorter.finish()
@@ -113,6 +113,7 @@ def test_a_blob_is_done_behind_the_last_of_its_chunks(archive: bytes) -> None:
         if isinstance(item, Cut):
             seen.add(item.id)
         else:
+            assert isinstance(item, BlobDone)
             assert seen.issuperset(chunk for stream in item.facts.streams for chunk in stream)
 
 

@@ -369,3 +369,33 @@ def test_builder_with_another_driver_is_noticed(machine: NextMachine) -> None:
     del here.variables["BUILDX_BUILDER"]
     bake = here.run("longshore cache-from web --format bake")
     assert "shop-web:latest" not in bake
+
+
+def test_import_of_what_can_hit_and_its_flags_make_the_unchanged_steps_hit(
+    machine: NextMachine,
+) -> None:
+    compose = (
+        COMPOSE.split("    x-longshore")[0]
+        + "    x-longshore: {cached: true}\n  other:\n    build: elsewhere\n    image: other\n"
+    )
+    dockerfile = "FROM base:1\nRUN echo a > /a\nCOPY lock /lock\nRUN cp /lock /b\n"
+    before, after = machine("graphdriver", "classic"), machine("graphdriver", "classic")
+    for here in (before, after):
+        here.write("compose.yaml", compose)
+        here.write("Dockerfile", dockerfile)
+    before.run(BUILD + ".; longshore export")
+    after.write("lock", "changed")
+
+    said = after.run("longshore import")
+    assert "lock has changed, so 2 of 3 steps are not loaded" in said
+    assert "--cache-from shop-web:longshore-partial-latest" in said
+    assert "shop-web:latest" not in after.run("docker images --format '{{.Repository}}:{{.Tag}}'")
+    warm = after.steps(BUILD + FLAGS)
+    assert (len(warm.cached), len(warm.ran)) == (1, 2)
+    exported = json.loads(after.run("longshore export --json 2>/dev/null"))
+    tags = [tag for image in exported["services"][0]["images"] for tag in image["tags"]]
+    assert sorted(tags) == ["base:1", "shop-web:latest"]
+
+    for flags in ("--whole", "--services compose.yaml --for-build elsewhere"):
+        # What was built here is there already, and an image of another folder cannot be compared.
+        assert "not loaded" not in after.run(f"longshore import {flags}")

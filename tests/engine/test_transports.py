@@ -6,8 +6,9 @@ import asyncio
 import datetime
 import ipaddress
 import ssl
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def make_certificates(folder: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
-async def test_images_are_moved_over_tcp(
+async def test_images_are_moved_and_events_followed_over_tcp(
     secure: bool, fresh_engine: FreshEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = fresh_engine(), fresh_engine()
@@ -112,5 +113,18 @@ async def test_images_are_moved_over_tcp(
             engine = DockerEngine()
             await move(engine, store, [WEB])
             await engine.close()
+        engine = DockerEngine()
+        async with aclosing(engine.events()) as events:
+            assert await anext(events) is None
+            after.api.images.get("web:1").tag("web", "2")
+            event = await anext(events)
+            assert event is not None
+            assert event.name == "web:2"
+            before_cancel = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await anext(events)
+            assert time.monotonic() - before_cancel < 1
+        await engine.close()
 
     assert after.api.images.get("web:1").id == before.api.images.get("web:1").id

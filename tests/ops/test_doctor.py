@@ -5,16 +5,20 @@ import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, export, service
+from tests.support.overlay_root import OverlayRoot
 
 from longshore.core.diagnosis import judge_clock, judge_credentials, judge_disk
 from longshore.core.keys import entries_prefix, scope_prefix
 from longshore.core.service import Service, ServicesFile
 from longshore.engine.contract import Engine
+from longshore.engine.disk import open_disk
 from longshore.errors import (
     AccessDenied,
     EngineUnavailable,
@@ -411,6 +415,26 @@ async def test_credentials_are_a_finding_of_their_own(store: Refusing, engine: T
     assert about(missing, "credentials").verdict == "problem"
     assert about(failed, "credentials").text == "the profile 'ci' does not exist"
     assert "credentials" not in {found.subject for found in unneeded}
+
+
+async def test_whether_the_engines_disk_can_be_read_is_told(
+    store: Refusing, engine: TinyEngine, tmp_path: Path
+) -> None:
+    OverlayRoot(tmp_path / "docker")
+    here = replace(
+        setup(store, engine), disk=partial(open_disk, data_root=str(tmp_path / "docker"))
+    )
+    nowhere = replace(setup(store, engine), disk=open_disk)
+
+    found = about(await examine(here), "direct reading")
+    missing = about(await examine(nowhere), "direct reading")
+    unasked = await examine(setup(store, engine))
+
+    assert (found.verdict, found.text) == ("ok", f"exports read layers from {tmp_path}/docker")
+    assert missing.verdict == "ok"
+    assert "the engine does not say where its data is" in missing.text
+    assert "--data-root" in missing.advice
+    assert "direct reading" not in {finding.subject for finding in unasked}
 
 
 async def test_room_on_the_engines_disk_is_judged_if_it_is_known(

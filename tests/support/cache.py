@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from longshore.core.builder import Client
@@ -12,13 +12,15 @@ from longshore.core.entry import Source
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
 from longshore.core.signing import PublicKey, SigningKey, TrustedKeys
-from longshore.engine.contract import Engine
+from longshore.engine.contract import Engine, EngineInfo
+from longshore.engine.disk import EngineDisk
 from longshore.engine.docker import DockerEngine
 from longshore.errors import LongshoreError
 from longshore.ops.exporter import ExportResult, export_services
 from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.prefixing import BuildContext
 from longshore.ops.publishing import ExportSettings
-from longshore.ops.reachable import Reading
+from longshore.ops.reachable import Reading, find_reachable
 from longshore.ops.report import Report
 from longshore.store.contract import Store
 
@@ -62,6 +64,7 @@ async def export(
     random: Callable[[int], bytes] = os.urandom,
     signing: SigningKey | None = None,
     trusted: Sequence[PublicKey] = (),
+    disk: Callable[[EngineInfo], EngineDisk | None] | None = None,
 ) -> ExportResult:
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
@@ -74,6 +77,7 @@ async def export(
         random=random,
         clock=time.monotonic,
         sign=signing.sign if signing else None,
+        disk=disk,
     )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
     where = reading(store, *scopes, trusted=trusted)
@@ -82,6 +86,22 @@ async def export(
     finally:
         if isinstance(engine, str):
             await found.close()
+
+
+async def stored(store: Store, services: Sequence[Service], platform: str) -> list[object]:
+    """Tell what was stored, but for ids and places: images, documents, chunks of blobs."""
+    found = await find_reachable(
+        reading(store), [service.name for service in services], platform, Notes()
+    )
+    entries = [
+        (name, entry.images, entry.documents, entry.media_types)
+        for (_, name), entry in sorted(found.newest.items())
+    ]
+    cuts = [
+        (digest, recipe.method, [[chunk.id for chunk in stream] for stream in recipe.streams])
+        for digest, (_, recipe) in sorted(found.blobs.items())
+    ]
+    return [*entries, *cuts]
 
 
 async def import_(
@@ -93,12 +113,14 @@ async def import_(
     notes: Report | None = None,
     window_bytes: int = 32 << 20,
     trusted: Sequence[PublicKey] = (),
+    contexts: Mapping[str, BuildContext] | None = None,
 ) -> ImportResult:
     """Import into an engine, or into the one at an address."""
     settings = ImportSettings(
         window_bytes=window_bytes,
         clock=time.monotonic,
         client=lambda: Client("docker", asked="classic"),
+        contexts=contexts or {},
     )
     found = DockerEngine(engine) if isinstance(engine, str) else engine
     where = reading(store, *scopes, trusted=trusted)

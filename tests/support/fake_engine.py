@@ -8,6 +8,7 @@ without the last step. It shares no code with longshore but the contract.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from tests.support.images import pack
 
 from longshore.core.digests import Digest
 from longshore.core.images import Step
-from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.engine.contract import Engine, EngineImage, EngineInfo, ImageEvent
 from longshore.errors import EngineError, EngineUnavailable, LayerVanished
 
 _BLOCK_BYTES = 64 << 10
@@ -57,6 +58,9 @@ class FakeEngine(Engine):
         vanish: chain_ids that are lost when a load begins, after anybody could have asked.
         hang: an event-like coroutine function that every save awaits before its first byte.
         loads: how many bytes each load brought.
+        inspected: the names that were looked up, in order.
+        silent: builds, tags and loads are told nobody, as engine 26 does it with BuildKit's.
+        data_root: where it says that its data is.
     """
 
     def __init__(
@@ -76,9 +80,13 @@ class FakeEngine(Engine):
         self.load_error: str | None = None
         self.vanish: set[str] = set()
         self.hang: Callable[[], Any] | None = None
+        self.data_root: str | None = None
         self.saves = 0
         self.loads: list[int] = []
+        self.inspected: list[str] = []
+        self.silent = False
         self.closed = False
+        self._listeners: list[asyncio.Queue[ImageEvent | None]] = []
 
     def build(self, steps: Sequence[tuple[str, Mapping[str, bytes] | None]], *tags: str) -> Digest:
         """Build as the classic builder does: an image for each step, the last one tagged.
@@ -113,6 +121,7 @@ class FakeEngine(Engine):
         assert parent is not None
         for tag in tags:
             self._tag(parent, tag)
+            self._tell_tag(parent, tag)
         return Digest(parent)
 
     async def info(self) -> EngineInfo:
@@ -124,10 +133,12 @@ class FakeEngine(Engine):
             platform=self.platform,
             storage_driver="overlay2",
             address="unix:///run/fake.sock",
+            data_root=self.data_root,
         )
 
     async def inspect(self, name: str) -> EngineImage | None:
         self._reach()
+        self.inspected.append(name)
         for identifier, image in self.images.items():
             if name == identifier or name in image.tags:
                 return EngineImage(
@@ -185,10 +196,15 @@ class FakeEngine(Engine):
             self._load_image(item, files)
         for item in items:
             self._set_parent(item, {_digest(files[other["Config"]]) for other in items}, files)
+        if not self.silent:
+            for item in items:
+                image_id = Digest(_digest(files[item["Config"]]))
+                self.tell(ImageEvent("load", image_id, image_id))
 
     async def tag(self, image_id: Digest, tag: str) -> None:
         self._reach()
         self._tag(image_id, tag)
+        self._tell_tag(image_id, tag)
 
     async def remove(self, image_id: Digest) -> None:
         self._reach()
@@ -196,8 +212,40 @@ class FakeEngine(Engine):
         held = {chain for image in self.images.values() for chain in _chains(image.diff_ids)}
         self.layers = {chain: layer for chain, layer in self.layers.items() if chain in held}
 
+    async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
+        self._reach()
+        told: asyncio.Queue[ImageEvent | None] = asyncio.Queue()
+        self._listeners.append(told)
+        try:
+            yield None
+            while (event := await told.get()) is not None:
+                yield event
+        finally:
+            self._listeners.remove(told)
+        raise EngineUnavailable("the Docker engine at unix:///run/fake.sock ended")
+
     async def close(self) -> None:
         self.closed = True
+
+    @property
+    def listeners(self) -> int:
+        """How many follow the events at the moment."""
+        return len(self._listeners)
+
+    def tell(self, event: ImageEvent) -> None:
+        """Emit an event to all that follow them."""
+        for told in self._listeners:
+            told.put_nowait(event)
+
+    def break_off(self, *, unreachable: bool = True) -> None:
+        """End all streams of events, as an engine that stops, and perhaps stays away."""
+        self.unreachable = unreachable
+        for told in self._listeners:
+            told.put_nowait(None)
+
+    def _tell_tag(self, identifier: str, tag: str) -> None:
+        if not self.silent:
+            self.tell(ImageEvent("tag", tag, Digest(identifier)))
 
     def _reach(self) -> None:
         if self.unreachable:

@@ -21,7 +21,7 @@ from longshore.core.digests import Digest
 from longshore.core.images import Step
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
-from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.engine.contract import Engine, EngineImage, EngineInfo, ImageEvent
 from longshore.errors import EngineError, LongshoreError
 from longshore.ops.importer import ImportSettings, import_services
 from longshore.ops.reachable import Reading
@@ -74,6 +74,9 @@ class Sink(Engine):
     async def tag(self, image_id: Digest, tag: str) -> None: ...
 
     async def remove(self, image_id: Digest) -> None: ...
+
+    async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
+        yield None
 
     async def close(self) -> None: ...
 

@@ -200,7 +200,7 @@ class SeaweedFS:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def _wait_until_up(self) -> None:
@@ -250,7 +250,8 @@ def make_bucket(endpoint_url: str, owner: Credentials, name: str | None = None) 
     return bucket
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have a new process killed when the thread that started it dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -68,7 +68,7 @@ class Stage:
     def start(self, process: Process, work: Coroutine[Any, Any, Any]) -> None:
         """Let a process run to its first call."""
         process.task = self.loop.create_task(work)
-        self._settle()
+        self.settle()
 
     def step(self, process: Process, which: int = 0) -> None:
         """Let one call of a process through, and run until it waits again or has ended."""
@@ -76,18 +76,18 @@ class Stage:
         process.waiting.rotate(-(which % len(process.waiting)))
         process.waiting.popleft()[1].set_result(None)
         process.calls += 1
-        self._settle()
+        self.settle()
 
     def kill(self, process: Process) -> None:
         """End a process here and now: what waits never reaches the store."""
         assert process.task is not None
         process.task.cancel()
-        self._settle()
+        self.settle()
         while not process.task.done():  # it cleans up; a killed one would not, so nothing arrives
             for _, call in process.waiting:
                 call.cancel()
             process.waiting.clear()
-            self._settle()
+            self.settle()
 
     def finish(self, process: Process) -> None:
         """Let all calls of a process through, until it has ended."""
@@ -102,7 +102,7 @@ class Stage:
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Run until nothing is ready any more."""
         ready: Sequence[object] = getattr(self.loop, "_ready")  # noqa: B009 - not a public name
         self.loop.run_until_complete(asyncio.sleep(0))
@@ -186,3 +186,33 @@ class SteppedStore(Store):
 
     def url(self, key: str = "") -> str:
         return self._inner.url(key)
+
+
+class SteppedClock:
+    """Seconds that pass when a test says so; who sleeps wakes up in the order of time."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.now = 0.0
+        self._stage = stage
+        self._sleeping: list[tuple[float, asyncio.Future[None]]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        sleeper = self.now + seconds, asyncio.get_running_loop().create_future()
+        self._sleeping.append(sleeper)
+        try:
+            await sleeper[1]
+        finally:
+            self._sleeping.remove(sleeper)
+
+    def pass_(self, seconds: float) -> None:
+        """Let so many seconds pass, and everybody do what is due meanwhile."""
+        end = self.now + seconds
+        self._stage.settle()
+        while due := [sleeper for sleeper in self._sleeping if sleeper[0] <= end]:
+            self.now, future = min(due, key=lambda sleeper: sleeper[0])
+            future.set_result(None)
+            self._stage.settle()
+        self.now = end

@@ -76,6 +76,8 @@ def _service(
         (reference,),
         build_context=context_path,
         dockerfile=dockerfile,
+        target=context.optional(build.get("target")) if build and build.is_mapping else None,
+        inline_dockerfile=bool(build and build.is_mapping and build.get("dockerfile_inline")),
         buildkit_cache=extension.buildkit_cache,
     ).with_images(extension.images)
 

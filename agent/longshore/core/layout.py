@@ -127,6 +127,15 @@ def walk(roots: Iterable[Digest], documents: Mapping[Digest, bytes]) -> Tree:
     return tree
 
 
+def children_of(document: bytes) -> list[Descriptor]:
+    """List what an index or manifest names.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
+    return _children(_read(document))
+
+
 def tree_bytes(root: Digest, documents: Mapping[Digest, bytes], *, limit_bytes: int) -> int:
     """Tell how many bytes of documents have to be read to follow an image.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Container
 
 from longshore.core.archive import Member
-from longshore.core.cutting import BlobCutter, Cut
+from longshore.core.cutting import BlobCutter
 from longshore.core.digests import Digest
 from longshore.core.layout import Tree, belongs_in_entry, walk
-from longshore.core.sorting import MAX_CONFIG_BYTES, BlobDone, Sorter
+from longshore.core.sorting import MAX_CONFIG_BYTES, Item, Sorter
 from longshore.errors import CorruptData, EngineError
 
 MAX_HELD_BYTES = 32 << 20
@@ -36,7 +36,7 @@ class LayoutSorter(Sorter):
         self._held_bytes = 0
         self._undecided: Member | None = None
 
-    def finish(self) -> list[Cut | BlobDone]:
+    def finish(self) -> list[Item]:
         """Tell documents from blobs. Returns what of the blobs was held until now.
 
         Raises:
@@ -44,7 +44,7 @@ class LayoutSorter(Sorter):
         """
         super().finish()
         held, self.documents = self.documents, {}
-        out: list[Cut | BlobDone] = []
+        out: list[Item] = []
         for digest, media_type in self._walk(held).documents.items():
             if belongs_in_entry(media_type, len(held[digest])):
                 self.documents[digest] = held[digest]
@@ -73,7 +73,7 @@ class LayoutSorter(Sorter):
         else:  # no bytes will come to decide by
             self._cutter = BlobCutter()
 
-    def _take(self, data: memoryview, out: list[Cut | BlobDone]) -> None:
+    def _take(self, data: memoryview, out: list[Item]) -> None:
         if self._undecided is not None:
             member, self._undecided = self._undecided, None
             size = member.size_bytes

@@ -26,6 +26,9 @@ class Service:
     """The service image first, then those of further build stages; none twice."""
     build_context: str | None = None
     dockerfile: str | None = None
+    target: str | None = None
+    inline_dockerfile: bool = False
+    """Whether the services file holds the Dockerfile itself."""
     default_fallback: str | None = None
     """The branch that Codeship's `default_cache_branch` names."""
     buildkit_cache: str | None = None

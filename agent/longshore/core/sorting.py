@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from longshore.core.archive import ArchiveReader, Member, MemberEnd
@@ -28,6 +28,33 @@ class BlobDone:
     facts: BlobFacts
 
 
+@dataclass(frozen=True, slots=True)
+class BlobLost:
+    """A blob will not come to its end; what was cut of it is good for other blobs."""
+
+
+Item = Cut | BlobDone | BlobLost
+
+
+class NewChunks:
+    """Sort out of what was cut the chunks that are neither stored nor on their way.
+
+    Args:
+        known: ids of chunks that are stored already.
+    """
+
+    def __init__(self, known: Container[bytes]) -> None:
+        self._known = known
+        self._new: set[bytes] = set()
+
+    def of(self, cuts: list[Cut]) -> Iterator[Cut]:
+        """Choose those that are seen for the first time."""
+        for cut in cuts:
+            if cut.id not in self._known and cut.id not in self._new:
+                self._new.add(cut.id)
+                yield cut
+
+
 class Sorter(ABC):
     """Take an archive apart into chunks that are new, blobs that are done, and documents.
 
@@ -40,20 +67,19 @@ class Sorter(ABC):
 
     def __init__(self, *, known: Container[bytes]) -> None:
         self._reader = ArchiveReader()
-        self._known = known
-        self._new: set[bytes] = set()
+        self._new = NewChunks(known)
         self._cutter: BlobCutter | None = None
         self._document: bytearray | None = None
         self._expected: Digest | None = None
         self.documents: dict[Digest, bytes] = {}
 
-    def feed(self, block: bytes) -> list[Cut | BlobDone]:
+    def feed(self, block: bytes) -> list[Item]:
         """Take more of the archive. Returns new chunks, and the blobs that ended behind them.
 
         Raises:
             EngineError: the archive is broken, or a blob is not what its name says.
         """
-        out: list[Cut | BlobDone] = []
+        out: list[Item] = []
         for event in self._reader.feed(block):
             if isinstance(event, Member):
                 named = _BLOB.fullmatch(event.name) or _LEGACY_CONFIG.fullmatch(event.name)
@@ -65,7 +91,7 @@ class Sorter(ABC):
                 self._take(event, out)
         return out
 
-    def finish(self) -> list[Cut | BlobDone]:
+    def finish(self) -> list[Item]:
         """Check that the archive came to its end. Returns what only then could be told.
 
         Raises:
@@ -78,16 +104,16 @@ class Sorter(ABC):
     def _begin(self, member: Member) -> None:
         """Decide what becomes of a member; `_expected` is the digest that its name promises."""
 
-    def _take(self, data: memoryview, out: list[Cut | BlobDone]) -> None:
+    def _take(self, data: memoryview, out: list[Item]) -> None:
         if self._cutter is not None:
-            self._keep_new(self._cutter.feed(data), out)
+            out += self._new.of(self._cutter.feed(data))
         elif self._document is not None:
             self._document += data
 
-    def _end(self, out: list[Cut | BlobDone]) -> None:
+    def _end(self, out: list[Item]) -> None:
         if self._cutter is not None:
             cuts, facts = self._cutter.finish()
-            self._keep_new(cuts, out)
+            out += self._new.of(cuts)
             self._check(facts.digest)
             out.append(BlobDone(facts))
         elif self._document is not None:
@@ -102,12 +128,6 @@ class Sorter(ABC):
                 f"the engine's archive holds {digest} under the name of {self._expected};"
                 " its disk may be damaged"
             )
-
-    def _keep_new(self, cuts: list[Cut], out: list[Cut | BlobDone]) -> None:
-        for cut in cuts:
-            if cut.id not in self._known and cut.id not in self._new:
-                self._new.add(cut.id)
-                out.append(cut)
 
 
 class ArchiveSorter(Sorter):

@@ -16,6 +16,9 @@ from longshore.core.digests import Digest
 from longshore.core.entry import Entry
 from longshore.core.references import ImageReference
 
+PARTIAL = "longshore-partial-"
+_MAX_TAG = 128
+
 
 def share_out_tags(
     entries: Mapping[str, Entry], own: Mapping[str, frozenset[str]]
@@ -81,3 +84,16 @@ def leave_foreign_tags(
                 left.append(tag)
         images.append(msgspec.structs.replace(image, tags=kept))
     return replace(entry, images=tuple(images)), tuple(left)
+
+
+def partial_name(reference: ImageReference) -> str | None:
+    """Name the image of only the first steps of a service's own; `None` if it can have no name."""
+    if reference.tag is None:
+        return None
+    tag = f"{PARTIAL}{reference.tag}"[:_MAX_TAG]
+    return replace(reference, tag=tag).familiar
+
+
+def without_partial(tags: Sequence[str]) -> tuple[str, ...]:
+    """Leave out names of partial images: what was built on one is to be stored without them."""
+    return tuple(tag for tag in tags if not tag.rpartition(":")[2].startswith(PARTIAL))

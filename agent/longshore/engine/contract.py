@@ -11,6 +11,7 @@ from longshore.core.digests import Digest
 from longshore.core.images import Step
 
 ImageStore = Literal["graphdriver", "containerd"]
+ImageAction = Literal["tag", "load", "import", "pull"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class EngineInfo:
     """As keys write it: `linux-amd64`, `linux-arm64-v8`, …"""
     storage_driver: str
     address: str
+    data_root: str | None = None
+    """Where it keeps its data, as it sees it itself."""
+    native_diff: bool = True
+    """Whether overlay2 keeps all of a layer in the layer's own folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,17 @@ class EngineImage:
     size_bytes: int
     complete: bool = True
     """Whether all of it is there: a containerd store may hold an image without its blobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEvent:
+    """Something after which the name of an image may mean another image."""
+
+    action: ImageAction
+    name: str
+    """The tag, where the engine tells it, which it does for `tag`; else the id."""
+    image_id: Digest | None
+    """`None` if the engine told a name only."""
 
 
 class Engine(ABC):
@@ -94,6 +110,16 @@ class Engine(ABC):
     @abstractmethod
     async def remove(self, image_id: Digest) -> None:
         """Remove an image, not its parents. One that is not there counts as removed."""
+
+    @abstractmethod
+    def events(self) -> AsyncGenerator[ImageEvent | None, None]:
+        """Tell what happens to images from now on: first `None`, when the engine listens.
+
+        It never ends by itself: that the engine went away is raised. That nothing happens for long
+        is no error. Not all that happens is told: engine 26 with a containerd store says nothing of
+        BuildKit's builds, and what happens while nobody listens is lost. So an event is a reason
+        to look, and the lack of one proves nothing. Leaving the iteration early ends it at once.
+        """
 
     async def close(self) -> None:
         """Release connections."""

@@ -32,7 +32,8 @@ import requests.exceptions
 from longshore.core.digests import Digest, is_digest, parse_digest
 from longshore.core.images import Step
 from longshore.engine.connection import Address, Exchange, without_password
-from longshore.engine.contract import Engine, EngineImage, EngineInfo
+from longshore.engine.contract import Engine, EngineImage, EngineInfo, ImageEvent
+from longshore.engine.image_events import QUERY, parse_event
 from longshore.errors import CorruptData, EngineError, EngineUnavailable, LayerVanished
 
 BLOCK_BYTES = 4 << 20
@@ -173,6 +174,26 @@ class DockerEngine(Engine):
 
         await self._call(remove)
 
+    async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
+        """Tell what happens to images from now on: first `None`, when the engine listens."""
+        address = await self._address()
+        exchange = Exchange(address)
+        try:
+            path = f"/v{await self._api_version()}/events"
+            await _in_thread(exchange, exchange.begin, "GET", path, QUERY, body=False)
+            await _in_thread(exchange, exchange.answer)
+            yield None
+            lines = exchange.lines()
+            while (line := await _in_thread(exchange, next, lines, None)) is not None:
+                if (event := parse_event(line)) is not None:
+                    yield event
+        finally:
+            exchange.dispose()
+        raise EngineUnavailable(
+            f"the Docker engine at {without_password(address.url)} tells no events any more;"
+            " is it being restarted?"
+        )
+
     async def close(self) -> None:
         """Release connections."""
         if self._client is not None:
@@ -236,6 +257,8 @@ class DockerEngine(Engine):
             platform=f"{system}-{_ARCHITECTURES.get(machine, machine)}",
             storage_driver=str(info.get("Driver", "unknown")),
             address=without_password(_url(client)),
+            data_root=str(info["DockerRootDir"]) if info.get("DockerRootDir") else None,
+            native_diff=("Native Overlay Diff", "false") not in status,
         )
 
 

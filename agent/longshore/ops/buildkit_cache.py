@@ -28,6 +28,7 @@ from longshore.ops.reachable import Reachable, Reading, reach_others
 from longshore.ops.rebuilding import build_archive
 from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
+from longshore.ops.saving import cut_archive
 from longshore.ops.streams import one_ahead
 
 
@@ -114,11 +115,11 @@ async def export_cache(
         await reach_others(reading, reachable, report)
         missing = [blob for blob in blobs if blob not in reachable.blobs]
     if missing:
+        sorter = ArchiveSorter(
+            blobs=frozenset(missing), documents=frozenset(), known=reachable.chunks.keys()
+        )
         await publisher.store_blobs(
-            directory.save(missing),
-            ArchiveSorter(
-                blobs=frozenset(missing), documents=frozenset(), known=reachable.chunks.keys()
-            ),
+            cut_archive(directory.save(missing), sorter, report),
             reachable,
             total_bytes=sum(contents.tree.blobs[blob].size for blob in missing),
         )

@@ -9,6 +9,7 @@ from typing import Protocol
 from longshore.core.digests import Digest, short
 from longshore.core.entry import Entry
 from longshore.core.service import Service
+from longshore.core.tags import without_partial
 from longshore.engine.contract import Engine, EngineImage
 from longshore.errors import NotBuilt
 from longshore.ops.report import Report
@@ -92,7 +93,8 @@ async def _walk(
                 " it is left out"
             )
             return
-        images[following.id] = following
+        # A step that an import named for `--cache-from` is a step like any other.
+        images[following.id] = replace(following, tags=without_partial(following.tags))
         parent = following.parent
         following = None if parent is None else await engine.inspect(parent)
 

@@ -29,7 +29,8 @@ from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entries_prefix, parse_entry_key
 from longshore.core.service import Service, ServicesFile
 from longshore.engine.contract import Engine, EngineInfo
-from longshore.errors import LongshoreError, StoreError
+from longshore.engine.disk import EngineDisk
+from longshore.errors import LongshoreError, NotOnDisk, StoreError
 from longshore.ops.lookup import find_entry
 from longshore.ops.reachable import Reading
 from longshore.store.contract import Store
@@ -75,6 +76,7 @@ class Setup:
         services: the services file, or the services that options name.
         credentials: `None` if the store needs none; its result is `None` if there are none.
         free_bytes: of the engine's disk; its result is `None` if nobody can tell.
+        disk: opens the engine's disk, or raises; `None` if it is not to be read.
         clock: this machine's time, aware.
         random: makes so many random bytes.
         timeout: for each check.
@@ -89,6 +91,7 @@ class Setup:
     clock: Callable[[], datetime]
     random: Callable[[int], bytes]
     timeout: timedelta
+    disk: Callable[[EngineInfo], EngineDisk | None] | None = None
 
 
 async def examine(setup: Setup) -> list[Finding]:
@@ -119,6 +122,7 @@ class _Examination:
         for service in self._services:
             await self._check(f"image of {service.name}", partial(self._check_image, service))
         await self._check("engine's disk", self._check_disk)
+        await self._check("direct reading", self._check_direct)
         await self._check("credentials", self._check_credentials)
         await self._check("store", self._check_store)
         await self._check("clock", self._check_clock)
@@ -234,6 +238,24 @@ class _Examination:
             free_bytes = await self._setup.free_bytes()
             if free_bytes is not None:
                 yield judge_disk(free_bytes)
+
+    async def _check_direct(self) -> AsyncGenerator[Finding, None]:
+        if self._setup.disk is None or self._info is None:
+            return
+        subject = "direct reading"
+        try:
+            disk = await asyncio.to_thread(self._setup.disk, self._info)
+        except NotOnDisk as error:
+            yield Finding(
+                subject,
+                "ok",
+                f"not possible, so exports use docker save: {error}",
+                "mount the engine's data root read-only, and name it with --data-root",
+            )
+            return
+        if disk is not None:
+            disk.close()
+            yield Finding(subject, "ok", f"exports read layers from {disk.path}")
 
     async def _check_credentials(self) -> AsyncGenerator[Finding, None]:
         if self._setup.credentials is not None:

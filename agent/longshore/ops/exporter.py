@@ -6,6 +6,7 @@ stored in the same way, as an entry of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,12 +26,15 @@ from longshore.core.service import Service
 from longshore.core.sorting import ArchiveSorter, Sorter
 from longshore.engine import contract
 from longshore.engine.contract import Engine, ImageStore
-from longshore.errors import EngineError
+from longshore.engine.disk import EngineDisk
+from longshore.errors import EngineError, NotOnDisk
 from longshore.ops.buildkit_cache import ExportedCache, export_cache, read_caches
 from longshore.ops.chains import Chain, find_chains, keep_stored_parents
+from longshore.ops.direct import Found, cut_blobs, find_parts
 from longshore.ops.publishing import ExportSettings, Publisher
 from longshore.ops.reachable import Reachable, Reading, find_reachable, reach_others
 from longshore.ops.report import Report
+from longshore.ops.saving import cut_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ class ExportResult:
     uploaded_bytes: int = 0
     saved_images: int = 0
     """Images that the engine was asked to save; 0 if nothing was needed from it."""
+    direct_layers: int = 0
+    """Layers that were read from the engine's disk."""
+    saved_layers: int = 0
+    """New layers that came with `docker save`."""
     seconds: float = 0.0
 
 
@@ -212,18 +220,67 @@ class _Export:
             plan = form.plan(images, reachable)
         if not plan.images:
             return
+        total_bytes = sum(max(image.size_bytes for image in c) for c in chains.values())
+        lost = await self._read_directly(publisher, images, plan, reachable, total_bytes)
+        if lost is not None:
+            plan = form.plan(images, reachable)
+            if plan.images and not lost:  # a containerd store lacks a part of a manifest's
+                lost = [NotOnDisk(f"not all of {plan.images[0]} is there")]
+            if lost:
+                more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+                self._report.line(f"not read from the engine's disk, but saved: {lost[0]}{more}")
+            if not plan.images:
+                return
         self._result.saved_images = len(plan.images)
-        await publisher.store_blobs(
-            self._engine.save(plan.images),
-            form.sorter(plan, reachable),
+        sorter = form.sorter(plan, reachable)
+        self._result.saved_layers = await publisher.store_blobs(
+            cut_archive(self._engine.save(plan.images), sorter, self._report),
             reachable,
-            total_bytes=sum(max(image.size_bytes for image in chain) for chain in chains.values()),
+            total_bytes=total_bytes,
         )
+        reachable.documents.update(sorter.documents)
         if lacking := form.plan(images, reachable).images:
             raise EngineError(
                 f"the engine's archive lacks parts of {len(lacking)} of its images, first of"
                 f" {lacking[0]}; was an image removed meanwhile?"
             )
+
+    async def _read_directly(
+        self,
+        publisher: Publisher,
+        images: Sequence[contract.EngineImage],
+        plan: SavePlan,
+        reachable: Reachable,
+        total_bytes: int,
+    ) -> list[NotOnDisk] | None:
+        """Store what the engine's disk gives of a plan.
+
+        Returns:
+            Why something is left; `None` if there is no disk to be read.
+        """
+        if self._settings.disk is None:
+            return None
+        disk: EngineDisk | None = None
+        found = Found()
+        try:
+            disk = await asyncio.to_thread(self._settings.disk, publisher.info)
+            if disk is None:
+                return None
+            found = await asyncio.to_thread(find_parts, disk, images, plan, reachable.blobs.keys())
+            reachable.documents.update(found.documents)
+            if found.blobs:
+                self._result.direct_layers = await publisher.store_blobs(
+                    cut_blobs(found, reachable.chunks.keys(), self._report),
+                    reachable,
+                    total_bytes=total_bytes,
+                )
+        except NotOnDisk as error:
+            found.lost.append(error)
+        finally:
+            found.close()
+            if disk is not None:
+                disk.close()
+        return found.lost
 
 
 def _layers(entry: Entry, new: Collection[Digest]) -> tuple[ExportedLayer, ...]:

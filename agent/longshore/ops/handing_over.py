@@ -16,6 +16,7 @@ from longshore.core.handover import (
     is_usable_index,
 )
 from longshore.core.service import Service
+from longshore.core.tags import partial_name
 from longshore.engine.cache_directory import CacheDirectory
 from longshore.engine.contract import Engine, EngineImage
 from longshore.errors import CorruptData, EngineError
@@ -48,7 +49,7 @@ async def hand_over_services(
     others = await _tagged_images(engine) if with_steps else ()
     handovers = []
     for service in services:
-        names = [reference.familiar for reference in service.images]
+        names = await _names(engine, service)
         held = await for_each(engine.inspect, names, at_once=_ASKED_AT_ONCE)
         images = [
             await _held(engine, (name,), image) if with_steps else HeldImage((name,))
@@ -58,6 +59,16 @@ async def hand_over_services(
         directory = await _directory(service, shown)
         handovers.append(hand_over(service.name, images, directory, builder, others=others))
     return handovers
+
+
+async def _names(engine: Engine, service: Service) -> list[str]:
+    """Name a service's images; where one is not there, its first steps may be."""
+    names = [reference.familiar for reference in service.images]
+    held = await for_each(engine.inspect, names, at_once=_ASKED_AT_ONCE)
+    return [
+        name if image is not None else partial_name(reference) or name
+        for reference, name, image in zip(service.images, names, held, strict=True)
+    ]
 
 
 async def _tagged_images(engine: Engine) -> list[HeldImage]:

@@ -15,8 +15,11 @@ from typing import Literal
 from longshore.core.archive_form import require_readable
 from longshore.core.builder import Client
 from longshore.core.digests import Digest
+from longshore.core.dockerfile import Unclear
 from longshore.core.engine_facts import parse_version
+from longshore.core.entry import Entry
 from longshore.core.handover import Handover
+from longshore.core.prefix import Left, tags_of
 from longshore.core.recipe import Recipe
 from longshore.core.service import Service
 from longshore.core.tags import share_out_tags
@@ -26,6 +29,7 @@ from longshore.ops.buildkit_cache import ImportedCache, import_cache
 from longshore.ops.handing_over import hand_over_services
 from longshore.ops.loading import FORMS, Loader
 from longshore.ops.lookup import Hit, find_entry
+from longshore.ops.prefixing import BuildContext, leave_out
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import RANGE_BYTES
 from longshore.ops.recipes import recipes_for
@@ -44,11 +48,13 @@ class ImportSettings:
         window_bytes: how much may be read ahead, for all services together; what documents hold
             counts against it.
         client: finds out what will build; `None` if nobody wants to know what to tell it.
+        contexts: what services will be built from; of them only what can still hit is loaded.
     """
 
     window_bytes: int
     clock: Callable[[], float]
     client: Callable[[], Client] | None = None
+    contexts: Mapping[str, BuildContext] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class ImportedService:
     layers_sent: int = 0
     handover: Handover | None = None
     """What its next build is to be told, if anybody asked."""
+    left: Left | None = None
+    """What was not loaded, since its next build cannot use it."""
 
 
 @dataclass(slots=True)
@@ -106,6 +114,7 @@ class _Import:
         self._result = ImportResult()
         self._loads = asyncio.Semaphore(_LOADED_AT_ONCE)
         self._expected: dict[Digest, Recipe] = {}
+        self._left: dict[str, Left] = {}
         self._unpacking = False
 
     async def run(self, services: Sequence[Service]) -> ImportResult:
@@ -113,6 +122,7 @@ class _Import:
         info = await self._engine.info()
         hits = await self._find(services, info)
         if hits:
+            found = [hit.entry for hit in hits.values()]
             own = {s.name: frozenset(ref.familiar for ref in s.images) for s in services}
             shared_out = share_out_tags({name: hit.entry for name, hit in hits.items()}, own)
             hits = {name: replace(hit, entry=shared_out[name]) for name, hit in hits.items()}
@@ -131,7 +141,12 @@ class _Import:
                 name: replace(hit, entry=loader.leave_foreign_tags(name, hit.entry, images[name]))
                 for name, hit in hits.items()
             }
-            await self._load_all(loader, {s.name: s for s in services}, hits)
+            by_name = {service.name: service for service in services}
+            for name, hit in hits.items():
+                if name in self._settings.contexts:
+                    cut = await self._cut(loader, by_name[name], hit.entry, found)
+                    hits[name] = replace(hit, entry=cut)
+            await self._load_all(loader, by_name, hits)
         for service in services:
             if service.buildkit_cache is not None:
                 self._result.caches.append(await self._import_cache(service, info.platform))
@@ -177,6 +192,40 @@ class _Import:
             else:
                 self._miss(service.name, hit)
         return hits
+
+    async def _cut(
+        self, loader: Loader, service: Service, entry: Entry, found: Sequence[Entry]
+    ) -> Entry:
+        """Leave out what the next build of a service certainly cannot use."""
+        if not entry.images or entry.images[0].parent is None:
+            return entry  # as BuildKit's are
+        if loader.knows(entry, service.images):
+            return entry  # a machine that is kept has more to build on than this entry
+        bases: dict[str, set[Digest]] = {}
+        for tag, config in tags_of(found):
+            bases.setdefault(tag, set()).add(config)
+        bases |= loader.bases(entry)  # the engine keeps its own
+        context = self._settings.contexts[service.name]
+        try:
+            cut = await leave_out(
+                self._reading,
+                entry,
+                service,
+                context,
+                bases,
+                window_bytes=self._window_bytes,
+                fetched=self._fetched_early,
+            )
+        except (Unclear, LongshoreError) as reason:
+            self._report.line(f"{service.name}: loaded whole: {reason}")
+            return entry
+        if cut is None:
+            return entry
+        entry, self._left[service.name] = cut
+        return entry
+
+    def _fetched_early(self, size_bytes: int) -> None:
+        self._result.downloaded_bytes += size_bytes
 
     async def _import_cache(self, service: Service, platform: str) -> ImportedCache:
         def fetched(size_bytes: int) -> None:
@@ -262,6 +311,7 @@ class _Import:
                 tags=tags,
                 layers=len(entry.blobs),
                 layers_sent=len(recipes),
+                left=self._left.get(service.name),
             )
         )
 

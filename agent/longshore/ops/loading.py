@@ -97,6 +97,22 @@ class Loader:
             )
         return entry
 
+    def knows(self, entry: Entry, own: Collection[ImageReference]) -> bool:
+        """Tell whether the engine has an entry's image, or any by the names of a service."""
+        names = {reference.familiar for reference in own}
+        tags = {tag for image in self._images.values() for tag in image.tags}
+        return not names.isdisjoint(tags) or self._form.ids(entry)[0] in self._images
+
+    def bases(self, entry: Entry) -> dict[str, set[Digest]]:
+        """Tell what the engine's tags stand for: the config of an entry's image, or another id."""
+        ids = zip(self._form.ids(entry), entry.images, strict=True)
+        configs = {image_id: Digest(image.config) for image_id, image in ids}
+        return {
+            tag: {configs.get(image.id, image.id)}
+            for image in self._images.values()
+            for tag in image.tags
+        }
+
     def lacks(self, entry: Entry) -> Iterable[Digest]:
         """List the blobs of an entry that have to be sent."""
         return () if self._has_all(entry) else plan_load(self._form, entry, self._held).blobs

@@ -7,7 +7,7 @@ was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,8 +18,9 @@ from longshore.core.export_plan import EntryContents
 from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entry_key, segment
 from longshore.core.recipe import Recipe, encode_recipe
-from longshore.core.sorting import Sorter
+from longshore.core.sorting import Item
 from longshore.engine.contract import EngineInfo
+from longshore.engine.disk import EngineDisk
 from longshore.errors import StoreError
 from longshore.ops.packing import PackWriter
 from longshore.ops.reachable import Reachable, Reading
@@ -36,6 +37,8 @@ class ExportSettings:
         hurry: fall back to zstd level 1 while compression cannot keep up with the engine.
         parents: export what the images were built on, too.
         sign: signs the payload of an entry; entries are not signed without it.
+        disk: opens the engine's disk; raises if that ought to be possible, and is `None` if nobody
+            is to try.
     """
 
     level: int
@@ -47,6 +50,7 @@ class ExportSettings:
     random: Callable[[int], bytes]
     clock: Callable[[], float]
     sign: Callable[[bytes], Signature] | None = None
+    disk: Callable[[EngineInfo], EngineDisk | None] | None = None
 
 
 class Publisher:
@@ -57,6 +61,7 @@ class Publisher:
         basis: store time before the first listing; whatever is relied on was live then or later.
 
     Attributes:
+        info: that engine.
         uploaded_bytes: what was sent so far.
     """
 
@@ -70,7 +75,7 @@ class Publisher:
     ) -> None:
         self._reading = reading
         self._settings = settings
-        self._info = info
+        self.info = info
         self._basis = basis
         self._report = report
         self._started = settings.clock()
@@ -79,16 +84,18 @@ class Publisher:
 
     async def store_blobs(
         self,
-        archive: AsyncGenerator[bytes, None],
-        sorter: Sorter,
+        source: AsyncGenerator[Sequence[Item], None],
         reachable: Reachable,
         *,
         total_bytes: int,
-    ) -> None:
-        """Store what a sorter takes out of an archive, and add it to what is reachable.
+    ) -> int:
+        """Store the blobs of a source, and add them to what is reachable.
+
+        Returns:
+            How many blobs were new.
 
         Raises:
-            EngineError: the archive is broken, or not what it promised.
+            EngineError: the source is broken, or not what it promised.
             StoreError: the store failed.
         """
         now = await self._reading.store.now()
@@ -101,26 +108,25 @@ class Publisher:
             concurrency=self._settings.concurrency,
             sent=self._sent,
         ) as packs:
-            recipes = await save_blobs(
-                archive,
-                sorter,
+            saved = await save_blobs(
+                source,
                 packs,
                 known=reachable.chunks,
                 level=self._settings.level,
                 hurry=self._settings.hurry,
-                report=self._report,
             )
             await packs.finish()
         self._report.end()
-        reachable.documents.update(sorter.documents)
+        reachable.chunks.update(saved.chunks)
         # Engines up to 24 cannot be kept from sending layers that are stored already, or twice.
-        new = {r.digest: r for r in recipes if r.digest not in reachable.blobs}
+        new = {r.digest: r for r in saved.recipes if r.digest not in reachable.blobs}
         async with side_by_side() as group:
             for recipe in new.values():
                 identifier = new_id(now, self._settings.random(10))
                 ref = Ref(self._scope, f"{hex_of(recipe.digest)}.{identifier}")
                 reachable.blobs[recipe.digest] = (ref, recipe)
                 group.create_task(self._put_recipe(ref, recipe))
+        return len(new)
 
     async def publish(
         self,
@@ -144,11 +150,11 @@ class Publisher:
             project=self._reading.project,
             scope=self._scope,
             service=service,
-            platform=self._info.platform,
+            platform=self.info.platform,
             id=new_id(now, self._settings.random(10), after=newest),
             basis=self._basis,
             agent=self._settings.agent,
-            engine=EngineFacts(self._info.version, self._info.image_store),
+            engine=EngineFacts(self.info.version, self.info.image_store),
             documents=contents.documents,
             media_types=contents.media_types,
             images=contents.images,

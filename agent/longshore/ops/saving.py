@@ -1,8 +1,9 @@
-"""From the engine's archive to packs: a pipeline in which every stage is bounded.
+"""From what the engine holds to packs: a pipeline in which every stage is bounded.
 
-    engine → block → sort, hash, cut (a thread) → compress (threads) → place, upload (asyncio)
+    source → block → hash, cut (a thread) → compress (threads) → place, upload (asyncio)
 
-The archive is read one block ahead. Chunks are compressed in batches, as many at once as there are
+The source is the engine's archive, which is read one block ahead, or its disk
+(`ops/direct.py`). Chunks are compressed in batches, as many at once as there are
 cores, and placed in the order in which they were cut, headers behind the contents of their layer,
 so that a reader finds in a row what it needs in a row.
 """
@@ -10,15 +11,16 @@ so that a reader finds in a row what it needs in a row.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from longshore.core import codec
 from longshore.core.cutting import HEADERS, BlobFacts, Cut
 from longshore.core.recipe import Chunk, Recipe
-from longshore.core.sorting import BlobDone, Sorter
+from longshore.core.sorting import BlobDone, Item, Sorter
 from longshore.ops.packing import PackWriter
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
@@ -40,28 +42,49 @@ class _Batch:
     stored: asyncio.Future[list[bytes]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of blobs: a recipe for each that passed, and all chunks that were placed."""
+
+    recipes: list[Recipe]
+    chunks: dict[bytes, Chunk]
+
+
+async def cut_archive(
+    archive: AsyncGenerator[bytes, None], sorter: Sorter, report: Report
+) -> AsyncGenerator[Sequence[Item], None]:
+    """Take an archive apart as it arrives.
+
+    Raises:
+        EngineError: it is broken or cut short.
+    """
+    async with contextlib.aclosing(one_ahead(archive)) as blocks:
+        async for block in blocks:
+            yield await asyncio.to_thread(sorter.feed, block)
+            report.advance(len(block))
+    yield await asyncio.to_thread(sorter.finish)
+
+
 async def save_blobs(
-    archive: AsyncGenerator[bytes, None],
-    sorter: Sorter,
+    source: AsyncGenerator[Sequence[Item], None],
     packs: PackWriter,
     *,
     known: Mapping[bytes, Chunk],
     level: int,
     hurry: bool,
-    report: Report,
-) -> list[Recipe]:
-    """Store the chunks that an archive's wanted blobs are made of.
+) -> Saved:
+    """Store the chunks that some blobs are made of.
 
     Args:
+        source: new chunks, and which blobs ended behind them; it is closed in the end.
         hurry: compress at level 1 what comes while all threads are busy: then compression is what
             everybody waits for, and not the store.
 
     Returns:
-        The recipe of each blob that passed. The packs they name are stored once
-        `packs.finish()` has returned.
+        What is stored once `packs.finish()` has returned.
 
     Raises:
-        EngineError: the archive is broken or cut short. What was placed stays unreferenced.
+        EngineError: the source failed. What was placed stays unreferenced.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     new: dict[bytes, Chunk] = {}
@@ -85,24 +108,19 @@ async def save_blobs(
 
         async def cut() -> None:
             batch = _Batch()
-
-            async def sort(items: list[Cut | BlobDone]) -> None:
-                nonlocal batch
-                for item in items:
-                    if isinstance(item, BlobDone):
-                        batch.ends_blob = True
-                        done.append(item.facts)
-                    else:
-                        batch.cuts.append(item)
-                        batch.plain_bytes += len(item.data)
-                    if batch.ends_blob or batch.plain_bytes >= _BATCH_BYTES:
-                        await hand_over(batch)
-                        batch = _Batch()
-
-            async for block in one_ahead(archive):
-                await sort(await asyncio.to_thread(sorter.feed, block))
-                report.advance(len(block))
-            await sort(await asyncio.to_thread(sorter.finish))
+            async with contextlib.aclosing(source):
+                async for items in source:
+                    for item in items:
+                        if isinstance(item, Cut):
+                            batch.cuts.append(item)
+                            batch.plain_bytes += len(item.data)
+                        else:
+                            batch.ends_blob = True
+                            if isinstance(item, BlobDone):
+                                done.append(item.facts)
+                        if batch.ends_blob or batch.plain_bytes >= _BATCH_BYTES:
+                            await hand_over(batch)
+                            batch = _Batch()
             await queue.put(None)
 
         async def place() -> None:
@@ -126,7 +144,7 @@ async def save_blobs(
         async with side_by_side() as group:
             group.create_task(cut())
             group.create_task(place())
-    return [_recipe(facts, new, known) for facts in done]
+    return Saved([_recipe(facts, new, known) for facts in done], new)
 
 
 def _compress(cuts: list[Cut], level: int) -> list[bytes]:

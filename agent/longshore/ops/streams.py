@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-async def one_ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def one_ahead(blocks: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """Pass blocks on, with the next one being made meanwhile; closes `blocks` in the end."""
     async with contextlib.aclosing(blocks):
         ahead = asyncio.ensure_future(anext(blocks, None))

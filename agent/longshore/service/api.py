@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from longshore import __version__
-from longshore.config import ASK_TIMEOUT
+from longshore.config_sidecar import ASK_TIMEOUT
 from longshore.errors import UsageError
 from longshore.output_json import plain
 from longshore.service.asked import MAX_BODY_BYTES, WAIT_PATTERN, is_name, parse_task

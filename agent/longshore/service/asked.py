@@ -22,7 +22,7 @@ NAME_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
 DURATION_PATTERN = r"^([0-9]{1,6}(\.[0-9]{1,6})?[smhd]){1,3}$"
 SIZE_PATTERN = r"^[0-9]{1,15}([kKMGT](i?B)?)?$"
 WAIT_PATTERN = r"^([0-9]|[1-5][0-9]|60)$"
-SWITCHES = frozenset({"strict", "verbose", "parents", "dry-run"})
+SWITCHES = frozenset({"strict", "verbose", "parents", "whole", "dry-run"})
 
 
 def parse_task(body: bytes, flags: Mapping[str, Any]) -> Task:

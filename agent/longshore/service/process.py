@@ -15,12 +15,17 @@ import resource
 import signal
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
-from longshore.service.task import Event, Outcome, Perform, Task
+from longshore.config_secrets import hider
+from longshore.progress import one_line
+from longshore.service.log import Level
+from longshore.service.python_logging import libraries_heard
+from longshore.service.task import Event, Line, Outcome, Perform, Task
 
 CRASHED = 1
 _NICE = 19  # the least that there is
@@ -145,10 +150,22 @@ def _run(perform: Perform, task: Task, connection: Connection) -> None:
         with sending, contextlib.suppress(OSError):  # nobody listens any more
             connection.send(event)
 
-    tell(perform(task, tell))
-    # As `main` does: a thread may hang in a dead engine, and Python would wait for it.
-    connection.close()
-    os._exit(0)
+    hide = hider(os.environ)
+
+    def heard(level: Level, name: str, text: str, trace: str) -> None:
+        tell(Line(one_line(hide(f"{name}: {text}")), "" if level == "info" else level, trace))
+
+    code = 0
+    with libraries_heard(heard):
+        try:
+            tell(perform(task, tell))
+        except Exception as error:
+            text = one_line(hide(f"this is a bug in longshore: {type(error).__name__}: {error}"))
+            tell(Line(text, "error", traceback.format_exc()))
+            code = CRASHED
+        # As `main` does: a thread may hang in a dead engine, and Python would wait for it.
+        connection.close()
+        os._exit(code)
 
 
 def _step_back() -> None:

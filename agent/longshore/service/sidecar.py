@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -48,8 +48,11 @@ class Watch(Protocol):
     async def run(self) -> None:
         """Watch, until cancelled."""
 
-    async def hurry(self) -> None:
+    async def hurry(self) -> tuple[str, ...]:
         """Ask at once for what would have been asked for in a while."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Ask for nothing meanwhile, as an import brings images."""
 
 
 class Sidecar:
@@ -60,6 +63,7 @@ class Sidecar:
         app: makes what answers requests.
         watch: finds out what was built; `None` if nobody wants to know.
         say: writes a line to the log.
+        fail: writes there what went wrong.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Sidecar:
         app: Callable[[Sidecar], web.Application],
         watch: Watch | None,
         say: Callable[[str], None],
+        fail: Callable[[str], None],
     ) -> None:
         self._plan = plan
         self._jobs = jobs
@@ -78,6 +83,7 @@ class Sidecar:
         self._app = app
         self._watch = watch
         self._say = say
+        self._fail = fail
         self._ready = False
         self._reason = "it is starting"
         self._settled = asyncio.Event()
@@ -153,25 +159,36 @@ class Sidecar:
 
     async def _work(self) -> None:
         """Do what a sidecar does, for as long as it lives."""
-        await asyncio.to_thread(self._warm)
-        if self._plan.warm_up:
-            warming = self._jobs.submit(Task("import", flags=self._plan.flags))
-            self._reason = "the import is running"
-            try:
-                async with asyncio.timeout(self._plan.ready_timeout.total_seconds()):
-                    await warming.wait()
-                self._reason = _came_to(warming)
-            except TimeoutError:
-                took = exact(self._plan.ready_timeout)
-                self._reason = f"the import has taken {took}, and goes on"
-        else:
-            self._reason = "there is nothing to import"
-        self._ready = True
-        self._settled.set()
-        self._say(f"ready: {self._reason}")
+        async with asyncio.TaskGroup() as group:
+            if self._watch is not None:
+                # From the beginning: a build may not wait for the import, and what is there when
+                # the watch begins counts as cached.
+                group.create_task(self._watch.run())
+            await asyncio.to_thread(self._warm)
+            if self._plan.warm_up:
+                await self._warm_up(group)
+            else:
+                self._be_ready("nothing was to be imported")
+            await asyncio.Event().wait()
+
+    async def _warm_up(self, group: asyncio.TaskGroup) -> None:
+        warming = self._jobs.submit(Task("import", flags=self._plan.flags))
+        self._reason = "the import is running"
         if self._watch is not None:
-            await self._watch.run()
-        await asyncio.Event().wait()
+            group.create_task(_hold(self._watch, warming))
+        try:
+            async with asyncio.timeout(self._plan.ready_timeout.total_seconds()):
+                await warming.wait()
+        except TimeoutError:
+            took = exact(self._plan.ready_timeout)
+            self._be_ready(f"the import has taken {took}, and goes on")
+        else:
+            self._be_ready(_came_to(warming))
+
+    def _be_ready(self, reason: str) -> None:
+        self._ready, self._reason = True, reason
+        self._settled.set()
+        self._say(f"ready: {reason}")
 
     async def _finish(self, number: int, work: asyncio.Task[None]) -> int:
         """Take no more work, and finish what was taken in, in the time that there is for it."""
@@ -196,9 +213,8 @@ class Sidecar:
         again.cancel()
         if not finishing.result():
             limit = exact(self._plan.shutdown_timeout)
-            self._say(
-                f"error: not all was exported within {limit}; if it needs longer, raise"
-                " --shutdown-timeout"
+            self._fail(
+                f"not all was exported within {limit}; if it needs longer, raise --shutdown-timeout"
             )
             return TimedOut.exit_code
         return exit_code_of(self._jobs.all)
@@ -214,6 +230,11 @@ class Sidecar:
             await self._jobs.abort()
             return False
         return True
+
+
+async def _hold(watch: Watch, warming: Job) -> None:
+    with watch.held():
+        await warming.wait()
 
 
 def exit_code_of(jobs: Sequence[Job]) -> int:

@@ -11,7 +11,7 @@ Command = Literal["import", "export", "flush", "list", "show", "config"]
 # What whoever asks may set. Where the cache is, and who signs, is the sidecar's alone: its
 # credentials must not be sent elsewhere.
 OPTIONS: Mapping[str, frozenset[str]] = {
-    "import": frozenset({"strict", "verbose", "timeout", "max-image-size"}),
+    "import": frozenset({"strict", "verbose", "timeout", "max-image-size", "whole"}),
     "export": frozenset({"strict", "verbose", "timeout", "level", "parents"}),
     "flush": frozenset({"verbose", "timeout", "scope", "dry-run"}),
 }
@@ -47,10 +47,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something to be said, in one line."""
+    """Something to be said, in one line.
+
+    Attributes:
+        trace: of a bug, how it came about; for the log only.
+    """
 
     text: str
     word: Literal["", "warning", "error", "stopped"] = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

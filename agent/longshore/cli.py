@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,16 +42,16 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 128 + SIGINT
     except Exception as bug:
-        sys.stderr.write(bug_text(bug))
+        sys.stderr.write(_traceback(bug))
         code = BUG
-    if code:
-        # A thread may hang in a dead engine or a dead file system: Python would wait for it.
+    # A thread may hang in a dead engine or a dead file system: Python would wait for it. And it
+    # would take everything apart first, which takes a sidecar longer than all else at its end.
+    with suppress(OSError):
         sys.stderr.flush()
-        os._exit(code)
-    sys.exit()
+    os._exit(code)
 
 
-def bug_text(bug: Exception) -> str:
+def _traceback(bug: Exception) -> str:
     """Write a traceback as Python does, less what servers or libraries quoted of secrets."""
     import traceback
 

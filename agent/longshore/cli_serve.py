@@ -16,6 +16,7 @@ from aiohttp import web
 
 from longshore import __version__
 from longshore.cli_job import settings_for
+from longshore.cli_running import Interrupted, run
 from longshore.cli_task import PRELOADED, perform_task
 from longshore.config import Settings
 from longshore.config_layers import Flags
@@ -36,7 +37,7 @@ from longshore.service.process import Forks
 from longshore.service.python_logging import libraries_heard, to_log
 from longshore.service.request_log import log_requests
 from longshore.service.settling import settle_with
-from longshore.service.sidecar import Plan, Sidecar
+from longshore.service.sidecar import STOPPED, Plan, Sidecar
 from longshore.service.task import Task
 from longshore.service.token import token_of
 from longshore.service.watching import Watcher
@@ -54,7 +55,10 @@ def serve(world: World, flags: Flags) -> int:
     log = Log.of(world, form=settings.log_format, now=_now, verbose=settings.verbose)
     with libraries_heard(to_log(log), verbose=settings.verbose):
         try:
-            return asyncio.run(_live(_Parts(world, flags, settings, log)))
+            # Not `asyncio.run`: that waits for threads, and one may ask an engine that is silent.
+            return run(_live(_Parts(world, flags, settings, log)), timeout=None, command="serve")
+        except Interrupted as stopped:  # before the sidecar heard signals itself
+            return STOPPED + stopped.number
         except LongshoreError as error:
             log.fail(str(error))
             return error.exit_code

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, cast
 
-from longshore.cli import BUG, bug_text
 from longshore.cli_given import require_same
 from longshore.cli_handed import HANDED_OVER, work_of
 from longshore.cli_job import SIGNALLED, UNCHANGED, Job, Shown, Work, perform, settings_for
@@ -92,12 +89,7 @@ def perform_task(task: Task, tell: Tell) -> Outcome:
     from longshore.wiring import bound_allocator, real_world
 
     bound_allocator()
-    try:
-        return perform_in(real_world(), task, tell)
-    except Exception as bug:
-        sys.stderr.write(bug_text(bug))
-        sys.stderr.flush()
-        os._exit(BUG)
+    return perform_in(real_world(), task, tell)
 
 
 def perform_in(world: World, task: Task, tell: Tell) -> Outcome:

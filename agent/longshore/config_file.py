@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,8 @@ def read_config_file(directory: Path, given: str | None) -> ConfigFile:
 
 
 def _read(path: Path, name: str) -> ConfigFile:
+    import tomllib  # not before there is a file
+
     shared = path.name == SHARED_NAME
     try:
         with path.open("rb") as file:

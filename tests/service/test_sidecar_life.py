@@ -143,7 +143,7 @@ def test_an_idle_sidecar_ends_at_once_and_leaves_nothing(served: Served) -> None
 
 @pytest.mark.usefixtures("silent_engine")
 def test_builds_go_on_after_a_while_though_the_import_hangs(served: Served) -> None:
-    served.start("--ready-timeout", "0.2s")
+    served.start("--ready-timeout", "0.2s", "--no-export")
 
     assert served.until_ready()["reason"] == "the import has taken 0.2s, and goes on"
     (job,) = served.api.ask("GET", "/api/v1/jobs")[1]["jobs"]
@@ -153,7 +153,7 @@ def test_builds_go_on_after_a_while_though_the_import_hangs(served: Served) -> N
 
 @pytest.mark.usefixtures("silent_engine")
 def test_a_second_signal_ends_it_whatever_runs(served: Served) -> None:
-    served.start("--no-import").until_ready()
+    served.start("--no-import", "--no-export").until_ready()
     job = served.submit("export")
     until(lambda: served.api.ask("GET", f"/api/v1/jobs/{job}")[1]["state"] == "running")
 
@@ -174,8 +174,11 @@ def test_exports_have_the_time_that_was_given_to_end_in(served: Served) -> None:
     served.start("--no-import", "--shutdown-timeout", "0.3s").until_ready()
     served.submit("export")
 
+    began = time.monotonic()
     code, log = served.end(signal.SIGTERM)
     assert code == 6
+    # Nor is a thread waited for that asks the engine what was built: it would take a minute.
+    assert time.monotonic() - began < 20
     assert "error: not all was exported within 0.3s; if it needs longer, raise" in log
 
 
@@ -193,7 +196,7 @@ def test_a_sidecar_that_is_killed_leaves_the_cache_as_it_was(served: Served) -> 
     shell.engine.build([*STEPS, ("COPY . .", {"app.js": b"one"})], "shop/web:1")
     assert shell("export", "web", "--strict") == 0
     before = {path: path.read_bytes() for path in shell.store.rglob("*") if path.is_file()}
-    served.start("--no-import").until_ready()
+    served.start("--no-import", "--no-export").until_ready()
     job = served.submit("export")
     until(lambda: served.api.ask("GET", f"/api/v1/jobs/{job}")[1]["state"] == "running")
     assert served.children()
@@ -207,7 +210,7 @@ def test_a_sidecar_that_is_killed_leaves_the_cache_as_it_was(served: Served) -> 
     assert served.socket.exists()
     with pytest.raises(Lost):
         served.api.ask("GET", "/healthz")
-    served.start("--no-import")
+    served.start("--no-import", "--no-export")
     until(lambda: served.api.owner() is not None)
     served.until_ready()
     assert served.end(signal.SIGTERM)[0] == 0
@@ -215,12 +218,12 @@ def test_a_sidecar_that_is_killed_leaves_the_cache_as_it_was(served: Served) -> 
 
 def test_where_another_sidecar_listens_a_second_one_does_not(served: Served) -> None:
     served.start("--no-import")
-    assert served.until_ready()["reason"] == "there is nothing to import"
+    assert served.until_ready()["reason"] == "nothing was to be imported"
 
     second = Served(served.folder, served.environment).start("--no-import")
     code, log = second.end()
     assert code == 2
-    assert log.startswith("error: another sidecar listens at ")
+    assert "error: another sidecar listens at " in log
     assert served.api.ask("GET", "/healthz")[0] == 200
     assert served.end(signal.SIGINT)[0] == 0
 
@@ -276,24 +279,3 @@ def export(state: str, *names: str, code: int = 0, kind: str = "StoreError") -> 
 )
 def test_of_each_service_the_last_export_counts(jobs: list[Job], code: int) -> None:
     assert exit_code_of(jobs) == code
-
-
-def test_the_log_of_a_job_that_crashed_has_no_secrets() -> None:
-    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-    script = (
-        "import os\n"
-        "from longshore import cli_task\n"
-        "def broken(*_): raise ZeroDivisionError(os.environ['AWS_SECRET_ACCESS_KEY'])\n"
-        "cli_task.perform_in = broken\n"
-        "cli_task.perform_task(None, None)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": SOURCE, "AWS_SECRET_ACCESS_KEY": secret},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
-    assert secret not in done.stderr

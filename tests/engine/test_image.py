@@ -262,7 +262,6 @@ def test_a_command_is_healthy_and_a_sidecar_only_if_it_answers(engine: Throwaway
     assert docker(engine, *checked, "serve").returncode == 1
 
 
-@pytest.mark.xfail(reason="`longshore serve` and `longshore wait` are yet to come", strict=True)
 def test_a_sidecar_with_a_read_only_root_answers_its_check_and_stops(
     engine: ThrowawayEngine,
 ) -> None:

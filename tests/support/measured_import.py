@@ -88,7 +88,7 @@ class Warnings(Report):
         self.said: list[str] = []
 
     def warn(self, error: LongshoreError, text: str | None = None) -> None:
-        self.said.append(f"{type(error).__name__}: {error}"[:300])
+        self.said.append(f"{type(error).__name__}: {error}"[:900])
 
 
 def peak_bytes() -> int:

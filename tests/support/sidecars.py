@@ -162,6 +162,8 @@ class ThreadedSidecar:
     async def close(self) -> None:
         """Be gone; the file of the socket stays, as if it had been killed."""
         await self._runner.cleanup()
+        for _ in range(20):  # what was aborted is closed in the next turns of the loop
+            await asyncio.sleep(0)
 
     def _start(self, process: StubProcess) -> None:
         def run() -> None:

@@ -105,9 +105,11 @@ def run(command: Sequence[str | Path], environment: dict[str, str], **options: A
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
 
 
-def longshore(verb: str, engine: ThrowawayEngine, store: Path, *more: str) -> Run:
+def longshore(
+    verb: str, engine: ThrowawayEngine, store: Path, *more: str, module: str = "longshore"
+) -> Run:
     """Run a longshore command, its start-up included."""
-    command = [sys.executable, "-m", "longshore", verb, "--strict", *PROJECT]
+    command = [sys.executable, "-m", module, verb, "--strict", *PROJECT]
     environment = engine.environment()
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles longshore at each start
     return run([*command, "--store", f"file://{store}", *more], environment)

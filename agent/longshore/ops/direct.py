@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 from longshore.core.cutting import BlobCutter, Cut
 from longshore.core.digests import Digest, chain_ids, parse_digest
@@ -36,6 +37,8 @@ from longshore.ops.streams import one_ahead
 READERS = (
     2  # with more threads, what waits for Python's lock grows faster than what waits for disks
 )
+
+_PLANNED = 4  # at once: a plan holds the headers of its block, not the contents
 
 
 @dataclass(slots=True)
@@ -182,21 +185,24 @@ async def cut_blobs(
 
 
 _Step = tuple[BlobOnDisk, memoryview | NotOnDisk | None]
+_Plan = tuple[BlobOnDisk, Read | NotOnDisk | None]
 
 
 async def _read_ahead(blobs: Sequence[BlobOnDisk]) -> AsyncGenerator[_Step, None]:
     """Read blobs block by block, some blocks at once. `None` ends each blob."""
     loop = asyncio.get_running_loop()
     steps = _plan(blobs)
+    planned: deque[_Plan] = deque()
     waiting: deque[tuple[BlobOnDisk, asyncio.Future[memoryview | NotOnDisk | None]]] = deque()
     # Leaving the pool waits for what is being read, so that it can be closed.
     with ThreadPoolExecutor(READERS, "read") as pool:
         while True:
             while len(waiting) < READERS:
-                step = await asyncio.to_thread(next, steps, None)
-                if step is None:
-                    break
-                blob, read = step
+                if not planned:
+                    planned.extend(await asyncio.to_thread(_next, steps))
+                    if not planned:
+                        break
+                blob, read = planned.popleft()
                 waiting.append((blob, loop.run_in_executor(pool, _read, read)))
             if not waiting:
                 return
@@ -204,7 +210,7 @@ async def _read_ahead(blobs: Sequence[BlobOnDisk]) -> AsyncGenerator[_Step, None
             yield blob, await future
 
 
-def _plan(blobs: Sequence[BlobOnDisk]) -> Iterator[tuple[BlobOnDisk, Read | NotOnDisk | None]]:
+def _plan(blobs: Sequence[BlobOnDisk]) -> Iterator[_Plan]:
     for blob in blobs:
         try:
             for read in blob.reads():
@@ -214,6 +220,10 @@ def _plan(blobs: Sequence[BlobOnDisk]) -> Iterator[tuple[BlobOnDisk, Read | NotO
         except NotOnDisk as error:
             yield blob, error
         yield blob, None
+
+
+def _next(steps: Iterator[_Plan]) -> list[_Plan]:
+    return list(islice(steps, _PLANNED))
 
 
 def _read(read: Read | NotOnDisk | None) -> memoryview | NotOnDisk | None:

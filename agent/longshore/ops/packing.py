@@ -26,10 +26,29 @@ _ABORT_SECONDS = 10.0
 class _Pack:
     ref: Ref
     size_bytes: int = 0
-    buffer: bytearray = field(default_factory=bytearray)
+    waiting: list[bytes | memoryview] = field(default_factory=list)
+    waiting_bytes: int = 0
     upload: Upload | None = None
     sent_bytes: int = 0
     parts: list[asyncio.Task[UploadedPart]] = field(default_factory=list)
+
+    def take(self, size_bytes: int) -> bytes:
+        """Take so much of what waits to be sent, which is at least that; the only copy of it."""
+        taken: list[bytes | memoryview] = []
+        left, used = size_bytes, 0
+        while left:
+            piece = self.waiting[used]
+            if len(piece) > left:
+                view = memoryview(piece)
+                taken.append(view[:left])
+                self.waiting[used] = view[left:]
+                break
+            taken.append(piece)
+            left -= len(piece)
+            used += 1
+        del self.waiting[:used]
+        self.waiting_bytes -= size_bytes
+        return b"".join(taken)
 
 
 class PackWriter:
@@ -93,11 +112,10 @@ class PackWriter:
             pack = self._pack = _Pack(Ref(self._scope, self._make_id()))
         offset = pack.size_bytes
         pack.size_bytes += len(stored)
-        pack.buffer += stored
-        while len(pack.buffer) >= PART_BYTES:
-            part = bytes(memoryview(pack.buffer)[:PART_BYTES])
-            del pack.buffer[:PART_BYTES]
-            await self._send(pack, part)
+        pack.waiting.append(stored)
+        pack.waiting_bytes += len(stored)
+        while pack.waiting_bytes >= PART_BYTES:
+            await self._send(pack, pack.take(PART_BYTES))
         return pack.ref, offset
 
     async def finish(self) -> None:
@@ -133,8 +151,7 @@ class PackWriter:
         return part
 
     async def _close(self, pack: _Pack) -> None:
-        rest = bytes(pack.buffer)
-        pack.buffer.clear()
+        rest = pack.take(pack.waiting_bytes)
         if pack.upload is not None:
             if rest:
                 await self._send(pack, rest)

@@ -1,7 +1,8 @@
 """What a sidecar costs and gives: its end, its answers under load, imports through it, its client.
 
 Pairs are measured in turn, so that a noisy neighbour meets both. The engine is a throw-away one,
-the store a fresh directory.
+the store a fresh directory. Where imports are measured, the sidecar does not watch the engine: it
+would export what the others bring.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def bench_end(bench: Bench, environment: dict[str, str]) -> None:
 
 def bench_answers(bench: Bench, engine: ThrowawayEngine, environment: dict[str, str]) -> None:
     """Measure a thousand requests of each kind while imports run."""
-    with bench.sidecar(environment, "--no-import") as (api, _):
+    with bench.sidecar(environment, "--no-import", "--no-export") as (api, _):
         for path in ("/healthz", "/metrics"):
             try:
                 if api.ask("GET", path)[0] == 404:
@@ -164,7 +165,7 @@ def bench_imports(bench: Bench, engine: ThrowawayEngine, environment: dict[str, 
         forget(engine)
         return longshore("import", engine, bench.store, "--socket", socket).seconds
 
-    with bench.sidecar(environment, "--no-import") as (api, _):
+    with bench.sidecar(environment, "--no-import", "--no-export") as (api, _):
         do(api, "import")  # fills the page cache
         by_sidecar, by_itself = alternate(bench.pairs, through, own)
     bench.note("import by the command itself", by_itself)
@@ -174,7 +175,7 @@ def bench_imports(bench: Bench, engine: ThrowawayEngine, environment: dict[str, 
 def bench_client(bench: Bench, engine: ThrowawayEngine, environment: dict[str, str]) -> None:
     """Measure what the command line adds to a job that finds all there."""
     socket = ("--socket", str(bench.folder / "s.sock"))
-    with bench.sidecar(environment) as (api, _):
+    with bench.sidecar(environment, "--no-export") as (api, _):
 
         def asked() -> float:
             began = time.perf_counter()

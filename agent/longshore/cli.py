@@ -30,9 +30,8 @@ def main() -> NoReturn:
         sys.stdout.write(f"longshore {__version__}\n")
         sys.exit()
     try:
-        from longshore.wiring import bound_allocator, real_world
+        from longshore.wiring import real_world
 
-        bound_allocator()
         code = run(sys.argv[1:], real_world())
         sys.stdout.flush()
     except BrokenPipeError:

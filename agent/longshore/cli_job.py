@@ -160,6 +160,9 @@ def execute(world: World, flags: Flags, command: str, work: Work) -> int:
             world.stdout.write(hider(world.environment)(to_text(document)))
             world.stdout.flush()
         return error.exit_code
+    from longshore.wiring import bound_allocator
+
+    bound_allocator()
     report = make_report(world, quiet=settings.quiet)
     try:
         finished = perform(Job(world, settings, report), command, work)

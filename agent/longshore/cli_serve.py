@@ -42,10 +42,12 @@ from longshore.service.task import Task
 from longshore.service.token import token_of
 from longshore.service.watching import Watcher
 from longshore.surroundings import World, survey
+from longshore.wiring import bound_allocator
 
 
 def serve(world: World, flags: Flags) -> int:
     """Be a sidecar until a signal comes, and return the exit code."""
+    bound_allocator()
     report = make_report(world, quiet=False)
     try:
         settings = settings_for(world, flags, "serve")

@@ -10,13 +10,15 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import SidecarUnavailable
 
 _MAX_BYTES = 256 << 20  # of a result: far more than any has
+_MAX_LINE = 64 << 10
+_MAX_HEADERS = 100
 _ANSWER_SECONDS = 20.0
 _SILENT_SECONDS = 60.0  # a sidecar says every 15 seconds that it is there
 
@@ -58,16 +60,13 @@ class Sidecar:
         Raises:
             Lost: there is no answer.
         """
-        connection = _UnixConnection(self.path, seconds, self._owners)
         try:
-            with _open(connection, method, path, body) as answer:
-                data = answer.read(_MAX_BYTES)
-            document = json.loads(data)
-        except (OSError, HTTPException, ValueError) as error:
+            with closing(_Exchange(self.path, seconds, self._owners)) as exchange:
+                status = exchange.ask(method, path, body, {})
+                document = json.loads(exchange.read())
+        except (OSError, ValueError) as error:
             raise Lost(str(error)) from error
-        finally:
-            connection.close()
-        return answer.status, document if isinstance(document, dict) else {}
+        return status, document if isinstance(document, dict) else {}
 
     def events(
         self, path: str, after: str, *, seconds: float
@@ -84,12 +83,11 @@ class Sidecar:
             SidecarUnavailable: it knows of no such events.
         """
         end = time.monotonic() + seconds
-        connection = _UnixConnection(self.path, _ANSWER_SECONDS, self._owners)
         try:
             if seconds <= 0:
                 raise TimeoutError
-            with _open(connection, "GET", path, None, {"Last-Event-ID": after}) as answer:
-                if answer.status != 200:
+            with closing(_Exchange(self.path, _ANSWER_SECONDS, self._owners)) as exchange:
+                if exchange.ask("GET", path, None, {"Last-Event-ID": after}) != 200:
                     raise SidecarUnavailable(
                         f"the sidecar at {self.path} was started anew, and does not know of what"
                         " it was asked for; run it again"
@@ -99,8 +97,7 @@ class Sidecar:
                     left = end - time.monotonic()
                     if left <= 0:
                         raise TimeoutError
-                    connection.wait_for(min(left, _SILENT_SECONDS))
-                    line = answer.readline(_MAX_BYTES).decode()
+                    line = exchange.readline(min(left, _SILENT_SECONDS)).decode()
                     if not line:
                         raise Lost("the events ended")
                     field, _, value = line.rstrip("\n").partition(": ")
@@ -113,30 +110,60 @@ class Sidecar:
                     elif not line.strip() and name:
                         yield number, name, json.loads(data)
                         name = number = data = ""
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             if isinstance(error, TimeoutError) and time.monotonic() >= end:
                 raise TimeoutError from error
             raise Lost(str(error)) from error
-        finally:
-            connection.close()
 
 
-class _UnixConnection(HTTPConnection):
+class _Exchange:
+    """One request and its answer, as HTTP/1.0 has them: the answer ends with the connection.
+
+    The standard library's client would take longer to import than a sidecar to answer.
+    """
+
     def __init__(self, path: Path, seconds: float, owners: frozenset[int] | None) -> None:
-        super().__init__("longshore", timeout=seconds)
-        self._path = path
-        self._owners = owners
+        self._socket = _connected(path, seconds)
+        self._file = self._socket.makefile("rb")
+        if owners is not None and _owner(self._socket) not in owners:
+            self.close()  # another came since it was asked who is there
+            raise PermissionError(f"{path} is another user's now")
 
-    def connect(self) -> None:
-        """Connect, and make sure again who is there: another may have come since."""
-        self.sock = _connected(self._path, self.timeout)
-        if self._owners is not None and _owner(self.sock) not in self._owners:
-            raise PermissionError(f"{self._path} is another user's now")
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> int:
+        """Send a request, read the head of the answer, and return its status.
 
-    def wait_for(self, seconds: float) -> None:
-        """Wait for further bytes so long."""
-        if self.sock is not None:
-            self.sock.settimeout(seconds)
+        Raises:
+            ValueError: what answers does not speak HTTP.
+        """
+        data = b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/1.0", "Host: longshore", f"Content-Length: {len(data)}"]
+        if body is not None:
+            lines.append("Content-Type: application/json")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode() + data)
+        version, _, rest = self._file.readline(_MAX_LINE).partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            raise ValueError("what answers does not speak HTTP")
+        for _ in range(_MAX_HEADERS):
+            if not self._file.readline(_MAX_LINE).strip():
+                return int(rest[:3])
+        raise ValueError("what answers has no end of headers")
+
+    def read(self) -> bytes:
+        """Read the rest."""
+        return self._file.read(_MAX_BYTES)
+
+    def readline(self, seconds: float) -> bytes:
+        """Read a line, or what there is of it at the end; wait so long for each part of it."""
+        self._socket.settimeout(seconds)
+        return self._file.readline(_MAX_BYTES)
+
+    def close(self) -> None:
+        """Be done with it."""
+        self._file.close()
+        self._socket.close()
 
 
 def _connected(path: Path, seconds: float | None) -> socket.socket:
@@ -155,16 +182,3 @@ def _owner(connected: socket.socket) -> int:
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     _, user, _ = struct.unpack("3i", found)
     return int(user)
-
-
-def _open(
-    connection: HTTPConnection,
-    method: str,
-    path: str,
-    body: Mapping[str, Any] | None,
-    headers: Mapping[str, str] | None = None,
-) -> HTTPResponse:
-    data = None if body is None else json.dumps(body).encode()
-    kind = {} if body is None else {"Content-Type": "application/json"}
-    connection.request(method, path, data, {**kind, **(headers or {})})
-    return connection.getresponse()

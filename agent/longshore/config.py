@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast, get_args
 
+from longshore.config_grants import (
+    check_key_arn,
+    check_principal,
+    check_role,
+    check_session_name,
+    parse_session,
+)
 from longshore.config_layers import Flags, Layers
 from longshore.config_options import (
     CONCURRENCY,
@@ -46,9 +53,6 @@ from longshore.config_values import (
     public_key_or_file,
 )
 from longshore.core.keys import segment
-from longshore.core.policy import check_duration, check_role, check_session_name
-from longshore.core.policy import check_kms_key as check_key_arn
-from longshore.core.roles import check_principal
 from longshore.errors import UsageError
 
 MIB = 1 << 20
@@ -294,7 +298,7 @@ def load_settings(
         format=format_,
         output=layers.text("output"),
         read_only=layers.switch("read-only"),
-        duration=layers.parsed("duration", _duration) or SESSION_DURATION,
+        duration=layers.parsed("duration", parse_session) or SESSION_DURATION,
         role_arn=layers.parsed("role-arn", check_role),
         session_name=layers.parsed("session-name", check_session_name),
         sts_endpoint_url=layers.parsed("sts-endpoint-url", check_endpoint),
@@ -350,10 +354,6 @@ def _or(value: T | None, default: T) -> T:
 def _name(text: str) -> str:
     segment(text)
     return text
-
-
-def _duration(text: str) -> timedelta:
-    return check_duration(parse_duration(text))
 
 
 def _log_format(text: str) -> LogFormat:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -309,6 +308,8 @@ def parse_listen(text: str) -> Listen:
     host, colon, port = text.strip().rpartition(":")
     host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
     try:
+        import ipaddress  # not before somebody wants to listen
+
         address = ipaddress.ip_address(host)
     except ValueError:
         address = None

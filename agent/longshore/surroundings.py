@@ -6,7 +6,6 @@ The only place that gathers such things. What they mean is decided in `core`, wh
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -293,6 +292,8 @@ def _git(world: World, *arguments: str) -> str | None:
         "GIT_OPTIONAL_LOCKS": "0",
         "LC_ALL": "C.UTF-8",
     }
+    import subprocess  # not before git is asked
+
     try:
         done = subprocess.run(  # noqa: S603 - arguments are this module's own
             ["git", *arguments],  # noqa: S607 - found as the user's own commands are

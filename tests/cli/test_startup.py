@@ -93,7 +93,7 @@ def test_list_of_a_folder_imports_neither_s3_nor_docker(tmp_path: Path) -> None:
 # What takes its time to import, and is nothing for a command that lets a sidecar work.
 NOT_FOR_CLIENTS = HEAVY | {
     *("asyncio", "concurrent", "jinja2", "msgspec", "multiprocessing", "prometheus_client"),
-    *("pydantic", "rich", "typer", "yaml", "zstandard"),
+    *("email", "http", "pydantic", "rich", "ssl", "subprocess", "typer", "yaml", "zstandard"),
 }
 
 

@@ -6,7 +6,6 @@ secret is left out besides.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Collection, Mapping
 from urllib.parse import quote, urlsplit
@@ -58,9 +57,13 @@ def hide_what_looks_secret(text: str) -> str:
 
 def hide(text: str, secrets: Collection[str]) -> str:
     """Leave out known secrets, also as URLs, HTML and XML write them; longer ones first."""
+    if not secrets:
+        return text
+    from html import escape  # brings the names of all characters along
+
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _LEAST_SECRET:
-            for written in (secret, quote(secret, safe=""), quote(secret), html.escape(secret)):
+            for written in (secret, quote(secret, safe=""), quote(secret), escape(secret)):
                 text = text.replace(written, "…")
     return text
 

@@ -136,7 +136,7 @@ class _Client:
             "strict": settings.strict,
             "dry-run": settings.dry_run,
         }
-        for name in ("level", "parents", "scope"):
+        for name in ("level", "parents", "scope", "whole"):
             if name in settings.sources:
                 options[name] = getattr(settings, name)
         if "max-image-size" in settings.sources:

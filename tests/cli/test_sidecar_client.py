@@ -129,6 +129,15 @@ def test_an_export_is_the_same_too(built: Shell, serve: Serve) -> None:
     assert (job.task.flags["level"], job.task.flags["parents"]) == (9, False)
 
 
+def test_an_import_that_is_to_be_whole_is_so_in_the_sidecar(exported: Shell, serve: Serve) -> None:
+    sidecar = serve(exported)
+
+    assert exported("import", "--whole") == 0
+
+    (job,) = sidecar.jobs.all
+    assert job.task.flags["whole"] is True
+
+
 @pytest.mark.parametrize("command", ["import", "export"])
 def test_documents_are_the_same_but_for_times_and_ids(
     exported: Shell, built: Shell, serve: Serve, command: str

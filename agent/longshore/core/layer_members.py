@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from longshore.core.tarwalk import MAX_PAX_BYTES, TarWalk, header_size
+from longshore.core.tarwalk import MAX_PAX_BYTES, TarWalk, header_size, pax_value
 
 MAX_MEMBERS = 300_000
 _REGULAR = frozenset(b"0\x007")
@@ -46,7 +46,8 @@ def read_members(headers: bytes) -> tuple[Member, ...] | None:
         walk.payload = 0  # it lies in the other stream
         if in_pax:
             in_pax = False
-            long_name = _pax_path(block) or long_name
+            if path := pax_value(block, b"path"):
+                long_name = path.decode("utf-8", "surrogateescape")
             continue
         if not walk.need:
             break
@@ -87,20 +88,3 @@ def _member(block: bytes, kind: int, size: int, long_name: str | None) -> Member
 
 def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _pax_path(records: bytes) -> str | None:
-    found = None
-    position = 0
-    while b"path=" in records and position < len(records):
-        space = records.find(b" ", position, position + 20)
-        if space < 0 or not records[position:space].isdigit():
-            break
-        length = int(records[position:space])
-        if length <= space - position:
-            break
-        key, equals, value = records[space + 1 : position + length - 1].partition(b"=")
-        if equals and key == b"path":
-            found = value.decode("utf-8", "surrogateescape")
-        position += length
-    return found

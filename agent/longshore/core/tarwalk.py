@@ -89,10 +89,16 @@ def header_size(block: bytes) -> int | None:
 
 
 def pax_size(records: bytes) -> int | None:
-    """Find the `size` record among PAX records; the last one counts (POSIX pax, "Extended")."""
-    size = None
+    """Find the `size` record among PAX records; `None` also if the last one is no size."""
+    value = pax_value(records, b"size")
+    return int(value) if value is not None and _PAX_SIZE.fullmatch(value) else None
+
+
+def pax_value(records: bytes, wanted: bytes) -> bytes | None:
+    """Find a record among PAX records; the last one counts (POSIX pax, "Extended")."""
+    found = None
     position = 0
-    if b"size=" not in records:  # which is so nearly always; a walk through 1 MiB can take a second
+    if wanted + b"=" not in records:  # as nearly always; a walk through 1 MiB can take a second
         return None
     while position < len(records):
         space = records.find(b" ", position, position + 20)
@@ -102,10 +108,10 @@ def pax_size(records: bytes) -> int | None:
         if length <= space - position:
             break
         key, equals, value = records[space + 1 : position + length - 1].partition(b"=")
-        if equals and key == b"size":
-            size = int(value) if _PAX_SIZE.fullmatch(value) else None
+        if equals and key == wanted:
+            found = value
         position += length
-    return size
+    return found
 
 
 def _checksum_holds(block: bytes) -> bool:

@@ -1,17 +1,18 @@
 """A build context on the disk: read what is in it, and nothing else.
 
-What is asked for comes from layers that anybody may have made. So no path leads out of the context:
-each part of it is opened by itself, and links are not followed.
+What is asked for comes from layers that anybody may have made, so no path leads out of the context,
+and links are not followed: `Beneath` sees to that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
+
+from longshore.engine.beneath import Beneath
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MAX_DEPTH = 100
@@ -25,8 +26,7 @@ class Checkout:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._folder: tuple[str, int] = ("", self._root)
+        self._beneath = Beneath(os.fspath(root))
 
     def __enter__(self) -> Self:
         return self
@@ -37,8 +37,7 @@ class Checkout:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
-        os.close(self._root)
+        self._beneath.close()
 
     def look(self, path: str) -> os.stat_result | None:
         """Tell about a path, itself and not what it links to; `None` if it cannot be told."""
@@ -74,38 +73,24 @@ class Checkout:
     def names(self, folder: str) -> list[tuple[str, Literal["file", "folder", "other"]]]:
         """List what is in a folder; nothing if it cannot be read."""
         try:
-            with os.scandir(self._enter(folder)) as entries:
-                return [(entry.name, _kind(entry)) for entry in entries]
+            # What a walk keeps open can be entered, and not listed.
+            here = os.open(".", _FLAGS | os.O_DIRECTORY, dir_fd=self._enter(folder))
         except (OSError, ValueError):
             return []
+        try:
+            with os.scandir(here) as entries:
+                return [(entry.name, _kind(entry)) for entry in entries]
+        except OSError:
+            return []
+        finally:
+            os.close(here)
 
     def _enter(self, folder: str) -> int:
-        """Open a folder below the root, one part after the other."""
-        if not folder:
-            return self._root
-        if self._folder[0] == folder:
-            return self._folder[1]
-        self._leave()
-        parts = folder.split("/")
+        """Open a folder below the root; it stays open until the next one is."""
+        parts = folder.split("/") if folder else []
         if len(parts) > _MAX_DEPTH or any(part in ("", ".", "..") for part in parts):
             raise ValueError("no plain path")
-        at = self._root
-        for part in parts:
-            try:
-                below = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=at)
-            finally:
-                if at != self._root:
-                    os.close(at)
-            at = below
-        self._folder = (folder, at)
-        return at
-
-    def _leave(self) -> None:
-        folder, at = self._folder
-        self._folder = ("", self._root)
-        if folder:
-            with contextlib.suppress(OSError):
-                os.close(at)
+        return self._beneath.enter(os.fsencode(folder))
 
 
 def _kind(entry: os.DirEntry[str]) -> Literal["file", "folder", "other"]:

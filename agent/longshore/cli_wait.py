@@ -50,9 +50,7 @@ def _is_alive(sidecar: Sidecar) -> dict[str, Any]:
     try:
         status, _ = sidecar.ask("GET", "/healthz")
     except Lost as error:
-        raise SidecarUnavailable(
-            f"no sidecar answers at {sidecar.path} ({error}); start one with `longshore serve`"
-        ) from error
+        raise _nobody(sidecar, error) from error
     if status != 200:
         raise SidecarUnavailable(f"what answers at {sidecar.path} is no sidecar: status {status}")
     return {"ready": None, "reason": "it lives"}
@@ -77,10 +75,7 @@ def _wait_for(sidecar: Sidecar, settings: Settings) -> dict[str, Any]:
         except Lost as error:
             missed = missed or time.monotonic()
             if time.monotonic() - missed >= SOCKET_TIMEOUT.total_seconds():
-                raise SidecarUnavailable(
-                    f"no sidecar answers at {sidecar.path} ({error}); start one with"
-                    " `longshore serve`"
-                ) from error
+                raise _nobody(sidecar, error) from error
             time.sleep(min(pause, max(left, 0)))
             pause = min(2 * pause, _LONGEST_PAUSE)
             continue
@@ -93,3 +88,9 @@ def _wait_for(sidecar: Sidecar, settings: Settings) -> dict[str, Any]:
         if document.get("ending"):
             raise SidecarUnavailable(f"the sidecar at {sidecar.path} is ending")
         time.sleep(min(left, pause))
+
+
+def _nobody(sidecar: Sidecar, error: Lost) -> SidecarUnavailable:
+    return SidecarUnavailable(
+        f"no sidecar answers at {sidecar.path} ({error}); start one with `longshore serve`"
+    )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from longshore.config import LEVELS
 from longshore.config_values import parse_duration, parse_size
 from longshore.core.keys import segment
 from longshore.errors import UsageError
@@ -16,7 +17,6 @@ MAX_BODY_BYTES = 1 << 20
 MAX_SERVICES = 200
 MAX_NAME = 255
 MAX_GIVEN = 2000
-LEVELS = (1, 19)
 # As JSON Schema has them.
 NAME_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
 DURATION_PATTERN = r"^([0-9]{1,6}(\.[0-9]{1,6})?[smhd]){1,3}$"
@@ -89,8 +89,8 @@ def _option(name: str, value: object) -> object:
         number = int(value) if isinstance(value, float) and value.is_integer() else value
         if isinstance(number, bool) or not isinstance(number, int):
             raise UsageError("the option 'level' is no whole number")
-        if not LEVELS[0] <= number <= LEVELS[1]:
-            raise UsageError(f"the option 'level' is not from {LEVELS[0]} to {LEVELS[1]}")
+        if number not in LEVELS:
+            raise UsageError(f"the option 'level' is not from {LEVELS[0]} to {LEVELS[-1]}")
         return number
     if name == "scope":
         if not is_name(value):

@@ -219,8 +219,7 @@ class Jobs:
                 process.stop()
             async for event in process.events():
                 job.hear(event)
-                for listener in self.listeners:
-                    listener(job, event)
+                self._tell(job, event)
             job.outcome = process.outcome
             code = await process.close()
         except (OSError, EOFError) as error:

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from longshore import __version__
+from longshore.config import LEVELS
 from longshore.service.asked import (
     DURATION_PATTERN,
-    LEVELS,
     MAX_GIVEN,
     MAX_NAME,
     MAX_SERVICES,
@@ -31,7 +31,7 @@ _TEXT: Schema = {"type": "string", "maxLength": MAX_GIVEN}
 _TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _OPTIONS: dict[str, Schema] = {
     **{name: {"type": "boolean"} for name in SWITCHES},
-    "level": {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[1]},
+    "level": {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[-1]},
     "scope": _NAME,
     "timeout": {
         "type": "string",

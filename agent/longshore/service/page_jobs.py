@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from longshore.output_json import plain
 from longshore.service.jobs import Job, State
 from longshore.service.page_data import Facts
 from longshore.service.page_view import short
@@ -177,7 +178,7 @@ def _bar(one: _Export, largest: int, now: datetime) -> ExportView:
     share = one.uploaded_bytes / one.image_bytes if one.image_bytes else 0
     return ExportView(
         when=_ago(one.at, now),
-        at=_instant(one.at),
+        at=plain(one.at),
         services=title_of("", one.services).strip() if one.services else "",
         image_size=size(one.image_bytes),
         uploaded_size=size(one.uploaded_bytes),
@@ -198,7 +199,7 @@ def _job(job: Job, now: datetime) -> JobView:
         state=job.state,
         word=_WORDS[job.state],
         when=_ago(at, now),
-        at=_instant(at),
+        at=plain(at),
         percent=percent,
         progress=progress,
         lines=[LineView(line.word, short(line.text)) for _, line in lines[-_LINES:]],
@@ -236,7 +237,3 @@ def _result(job: Job) -> str:
 def _ago(at: datetime, now: datetime) -> str:
     seconds = (now - at).total_seconds()
     return f"{period(timedelta(seconds=seconds))} ago" if seconds >= 1 else "just now"
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

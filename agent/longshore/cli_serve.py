@@ -17,7 +17,7 @@ from aiohttp import web
 from longshore import __version__
 from longshore.cli_job import settings_for
 from longshore.cli_running import Interrupted, run
-from longshore.cli_task import PRELOADED, perform_task
+from longshore.cli_task import perform_task
 from longshore.config import Settings
 from longshore.config_layers import Flags
 from longshore.core.ids import new_id
@@ -90,7 +90,7 @@ async def _live(parts: _Parts) -> int:
         ready_timeout=settings.ready_timeout,
         shutdown_timeout=settings.shutdown_timeout,
     )
-    forks = Forks(perform_task, preload=PRELOADED)
+    forks = Forks(perform_task, preload=["longshore.cli_preloaded"])
     jobs = Jobs(forks, now=_now, make_id=_new_id)
     metrics = Metrics(lambda: jobs.all, version=__version__)
     jobs.listeners += [JobLog(parts.log).heard, metrics.heard]

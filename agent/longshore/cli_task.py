@@ -21,22 +21,6 @@ from longshore.service.process import peak_memory_bytes
 from longshore.service.task import Line, Outcome, Progress, Task, Tell
 from longshore.surroundings import World
 
-PRELOADED = (
-    "longshore.cli_task",
-    "longshore.cli_work",
-    "longshore.cli_flush",
-    "longshore.core.codeship_file",
-    "longshore.core.compose_file",
-    "longshore.core.services",
-    "longshore.engine.docker",
-    "longshore.ops.exporter",
-    "longshore.ops.importer",
-    "longshore.ops.listing",
-    "longshore.ops.showing",
-    "longshore.store.directory",
-    "longshore.store.s3",
-    "longshore.wiring",
-)
 _SECONDS_BETWEEN = 0.1  # reports of progress: a bar moves no smoother for anybody
 
 

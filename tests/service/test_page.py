@@ -16,7 +16,7 @@ from tests.cli.conftest import COMPOSE, STEPS, Shell
 from tests.support.fake_jobs import NOW, Cached, FakeCache, FakeJobs, error_document
 from tests.support.page_app import TOKEN, PageApp
 
-from longshore.cli_task import PRELOADED, perform_task
+from longshore.cli_task import perform_task
 from longshore.core.ids import new_id
 from longshore.service import page_data
 from longshore.service.jobs import Jobs
@@ -339,7 +339,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 async def test_the_page_shows_what_the_real_commands_tell_of_a_real_store(
     shop: dict[str, Any],
 ) -> None:
-    forks = Forks(perform_task, preload=PRELOADED)
+    forks = Forks(perform_task, preload=["longshore.cli_preloaded"])
     await asyncio.to_thread(forks.warm)
     jobs = Jobs(
         forks,

@@ -26,9 +26,12 @@ def open_chunk(chunk: Chunk, stored: memoryview) -> bytes:
 
 
 class BlobBuilder:
-    """Put the chunks of a blob together again, in the order in which it asks for them."""
+    """Put the chunks of a blob together again, in the order in which it asks for them.
 
-    __slots__ = ("_joiner", "_left", "_recipe", "_sha256", "_size")
+    What `feed` adds has to be taken with `take` before `finish`.
+    """
+
+    __slots__ = ("_joiner", "_left", "_pieces", "_recipe", "_sha256", "_size")
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -36,6 +39,7 @@ class BlobBuilder:
         self._left = [len(stream) for stream in recipe.streams]
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._pieces: list[memoryview] = []
 
     def next_stream(self) -> int | None:
         """Tell of which stream the next chunk is needed; `None` once the blob is complete.
@@ -53,8 +57,8 @@ class BlobBuilder:
             )
         return None
 
-    def feed(self, stream: int, plain: bytes) -> list[memoryview]:
-        """Take the next chunk of a stream. Returns what of the blob is now known."""
+    def feed(self, stream: int, plain: bytes) -> int:
+        """Take the next chunk of a stream. Returns how many bytes of the blob it made known."""
         self._left[stream] -= 1
         if self._joiner is None:
             pieces = [memoryview(plain)]
@@ -62,10 +66,20 @@ class BlobBuilder:
             pieces = self._joiner.feed_header(plain)
         else:
             pieces = self._joiner.feed_payload(plain)
-        for piece in pieces:
-            self._sha256.update(piece)
-            self._size += len(piece)
-        return pieces
+        self._pieces += pieces
+        return sum(map(len, pieces))
+
+    def take(self) -> bytes:
+        """Return the bytes that became known since it was called last.
+
+        They are hashed in one go, not in pieces of a file each: a hash lets other threads have
+        Python's lock, and to get it back for each piece takes longer than to hash it.
+        """
+        block = b"".join(self._pieces)
+        self._pieces.clear()
+        self._sha256.update(block)
+        self._size += len(block)
+        return block
 
     def finish(self) -> None:
         """Check the whole. Nothing of the blob may count before.

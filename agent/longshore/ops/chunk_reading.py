@@ -100,11 +100,12 @@ class _Joining:
         while size < _JOINED_AT_ONCE:
             wanted = self.wanted()
             if wanted is None or self.lacks(wanted):
-                return
+                break
             plain = self._kept.get(self._order[wanted].popleft())
             if plain is None:
                 plain = self.ready[wanted].popleft()
-            size += sum(map(len, self._builder.feed(wanted, plain)))
+            size += self._builder.feed(wanted, plain)
+        self._builder.take()
 
     def finish(self) -> None:
         """Check the whole."""

@@ -35,6 +35,7 @@ from longshore.ops.publishing import ExportSettings, Publisher
 from longshore.ops.reachable import Reachable, Reading, find_reachable, reach_others
 from longshore.ops.report import Report
 from longshore.ops.saving import cut_archive
+from longshore.ops.tasks import meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,16 @@ class _Export:
 
     async def run(self, services: Sequence[Service]) -> ExportResult:
         started = self._settings.clock()
-        info = await self._engine.info()
-        chains = await find_chains(
-            self._engine, services, self._report, parents=self._settings.parents
-        )
-        caches = await read_caches(services, info.image_store, self._report)
-        if chains or caches:
-            # Before the first listing: whatever is relied on was live at this moment or later.
-            basis = await self._reading.store.now()
+        # Before the first listing: whatever is relied on was live at this moment or later.
+        # The engine is asked while the store is being connected to.
+        async with meanwhile(self._reading.store.now()) as now:
+            info = await self._engine.info()
+            chains = await find_chains(
+                self._engine, services, self._report, parents=self._settings.parents
+            )
+            caches = await read_caches(services, info.image_store, self._report)
+            basis = await now if chains or caches else None
+        if basis is not None:
             publisher = Publisher(self._reading, self._settings, info, basis, self._report)
             names = [*chains, *(cache_name(service.name) for service, _, _ in caches)]
             reachable = await find_reachable(self._reading, names, info.platform, self._report)

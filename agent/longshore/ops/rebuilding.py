@@ -85,16 +85,13 @@ async def _blob(
 
 def _join(builder: BlobBuilder, ready: Sequence[deque[bytes]]) -> bytes:
     """Join what is ready, until a chunk is needed that is not."""
-    pieces: list[memoryview] = []
     size = 0
     while size < _BLOCK_BYTES:
         wanted = builder.next_stream()
         if wanted is None or not ready[wanted]:
             break
-        for piece in builder.feed(wanted, ready[wanted].popleft()):
-            pieces.append(piece)
-            size += len(piece)
-    return b"".join(pieces)
+        size += builder.feed(wanted, ready[wanted].popleft())
+    return builder.take()
 
 
 class ChunkStream:

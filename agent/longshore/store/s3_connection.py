@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore.handlers import add_expect_header
 
 from longshore.core.foreign_words import secrets_of
@@ -25,6 +24,7 @@ from longshore.store.contract import Guard
 from longshore.store.encryption import Encryption, check_way
 from longshore.store.s3_credentials import CredentialsFailed
 from longshore.store.s3_errors import S3_FAILURES, Request, is_aws, translate
+from longshore.store.s3_session import USER_AGENT, new_session
 
 _BODY_READ_BYTES = 1024 * 1024
 
@@ -46,7 +46,7 @@ async def find_credentials(profile: str | None = None) -> tuple[str, datetime | 
         AccessDenied: a provider was found, and has none to give.
     """
     try:
-        session = AioSession(profile=profile)
+        session = new_session(profile)
         credentials = await s3_credentials.find(session, patience=_PATIENCE)
         if credentials is None:
             return None
@@ -177,8 +177,9 @@ class S3Connection:
             response_checksum_validation="when_required",
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3=s3_options,
+            user_agent=USER_AGENT,
         )
-        session = self._session or AioSession(profile=self._profile)
+        session = self._session or new_session(self._profile)
         await s3_credentials.find(session, patience=self._read_timeout)
         client = await self._open.enter_async_context(
             session.create_client(

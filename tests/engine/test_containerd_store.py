@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.engine_fixtures import FreshEngine
-from tests.support.cache import Notes, export, import_, service
+from tests.support.cache import Notes, count_loads, export, import_, service
 from tests.support.engines import Generation, ImageStore, ThrowawayEngine
 from tests.support.images import build, import_busybox
 
@@ -159,6 +159,26 @@ async def test_services_that_share_layers_load_them_once_and_leave_no_helper_ima
     for image in ("web:1", "worker:1"):
         assert saved(after, image) == saved(before, image)
     assert imported.downloaded_bytes < 2 * 3_000_000
+
+
+async def test_what_is_sent_in_several_archives_is_whole_and_leaves_no_helper_image(
+    fresh_engine: FreshEngine, directory: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fresh_engine("28.5", "containerd")
+    import_busybox(before.api, "base:1")
+    step = "RUN head -c 1000000 /dev/urandom > /{}\n"
+    build(before.api, "FROM base:1\n" + "".join(map(step.format, "abc")), tag="web:1")
+    monkeypatch.setattr("longshore.core.load_stages.LEAST_BYTES", 1)
+
+    after = fresh_engine("28.5", "containerd")
+    loads = count_loads(monkeypatch)
+    await carry(before, after, directory, ["web:1"])
+
+    assert len(loads) > 1
+    tags = {tag for image in after.api.images.list(all=True) for tag in image.tags or ["none"]}
+    assert tags == {"base:1", "web:1"}
+    assert saved(after, "web:1") == saved(before, "web:1")
+    assert after.api.containers.run("web:1", "ls -l /b", network_mode="none", remove=True)
 
 
 async def test_an_image_whose_blobs_are_incomplete_is_loaded_in_full(

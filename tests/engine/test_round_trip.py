@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine_fixtures import FreshEngine
-from tests.support.cache import Notes, export, import_, service
+from tests.support.cache import Notes, count_loads, export, import_, service
 from tests.support.engines import Generation, ThrowawayEngine
 from tests.support.images import build, history_ids, import_busybox
 
@@ -118,6 +118,28 @@ async def test_services_that_share_layers_load_them_once_and_leave_no_helper_ima
     assert kept == {image.id for image in before.api.images.list(all=True)}
     stored = sum(path.stat().st_size for path in (directory_root(directory)).rglob("packs/*"))
     assert stored < 2 * 3_000_000
+
+
+@pytest.mark.parametrize("generation", ["20.10", "28.5"])
+async def test_what_is_sent_in_several_archives_is_whole_and_leaves_no_helper_image(
+    generation: Generation,
+    fresh_engine: FreshEngine,
+    directory: DirectoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = fresh_engine(generation)
+    import_busybox(before.api, "base:1")
+    step = "RUN head -c 1000000 /dev/urandom > /{}\n"
+    build(before.api, "FROM base:1\n" + "".join(map(step.format, "abc")), tag="web:1")
+    monkeypatch.setattr("longshore.core.load_stages.LEAST_BYTES", 1)
+    after = fresh_engine(generation)
+    loads = count_loads(monkeypatch)
+    await carry(before, after, directory, ["web:1"])
+
+    assert len(loads) > 1
+    kept = {image.id for image in after.api.images.list(all=True)}
+    assert kept == {image.id for image in before.api.images.list(all=True)}
+    assert after.api.containers.run("web:1", "ls -l /b", network_mode="none", remove=True)
 
 
 @pytest.mark.parametrize("generation", ["20.10", "28.5"])

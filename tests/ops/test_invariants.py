@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -316,6 +317,40 @@ async def test_an_engine_that_dies_during_a_save_leaves_the_cache_as_it_was(
     assert {key async for key in _keys(store) if _kind(key) != "packs"} == before
     assert store._uploads == {}
     await assert_all_loadable(store, {"web"})
+
+
+class Impatient(FakeEngine):
+    """An engine, or what lies before it, that breaks off a load beside another one."""
+
+    loading = False
+
+    async def load(
+        self, archive: AsyncIterator[bytes], progress: Callable[[int], None] | None = None
+    ) -> None:
+        if self.loading:
+            raise EngineError("the Docker engine broke the connection off")
+        self.loading = True
+        try:
+            await super().load(archive, progress)
+        finally:
+            self.loading = False
+
+
+@pytest.mark.parametrize(("engine", "loads"), [(FakeEngine(), 2), (Impatient(), 1)])
+async def test_archives_are_sent_side_by_side_and_where_that_cannot_be_done_one_is_enough(
+    engine: FakeEngine, loads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_store()
+    await export(machine(1, size_bytes=5000), store, [WEB])
+    monkeypatch.setattr("longshore.core.load_stages.LEAST_BYTES", 1)
+    notes = Notes()
+
+    result = await import_(engine, store, [WEB], notes=notes)
+
+    assert result.services[0].outcome == "hit"
+    assert len(engine.loads) == loads
+    assert any("loading in full" in line for line in notes.lines) == (loads == 1)
+    assert engine.images.keys() < machine(1, size_bytes=5000).images.keys()
 
 
 async def test_a_load_that_the_engine_refuses_is_reported_and_the_other_services_go_on() -> None:

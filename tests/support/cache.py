@@ -6,6 +6,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 from longshore.core.builder import Client
 from longshore.core.entry import Source
@@ -86,6 +89,19 @@ async def export(
     finally:
         if isinstance(engine, str):
             await found.close()
+
+
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the archives that engines are sent numbered as they begin."""
+    loads: list[int] = []
+    load = DockerEngine.load
+
+    async def counted(engine: DockerEngine, *arguments: Any) -> None:
+        loads.append(len(loads))
+        await load(engine, *arguments)
+
+    monkeypatch.setattr(DockerEngine, "load", counted)
+    return loads
 
 
 async def stored(store: Store, services: Sequence[Service], platform: str) -> list[object]:

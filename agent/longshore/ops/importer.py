@@ -116,6 +116,7 @@ class _Import:
         self._expected: dict[Digest, Recipe] = {}
         self._left: dict[str, Left] = {}
         self._unpacking = False
+        self._unpacked_early = 0
 
     async def run(self, services: Sequence[Service]) -> ImportResult:
         started = self._settings.clock()
@@ -286,7 +287,7 @@ class _Import:
             for name, hit in hits.items():
                 group.create_task(self._load(loader, services[name], hit, recipes[name]))
         if shared is not None:
-            await loader.let_go(shared)
+            await loader.let_go(shared.images)
         self._report.end()
 
     async def _load(
@@ -325,10 +326,12 @@ class _Import:
         expected = self._expected.values()
         if not self._unpacking:
             if self._result.downloaded_bytes < sum(recipe.stored_bytes for recipe in expected):
-                return  # another service is still on its way
+                self._unpacked_early += size_bytes  # something is still on its way
+                return
             self._unpacking = True
             self._report.end()
             self._report.begin("unpacking", sum(recipe.size_bytes for recipe in expected))
+            self._report.advance(self._unpacked_early)
         self._report.advance(size_bytes)
 
     def _miss(self, service: str, error: LongshoreError) -> None:

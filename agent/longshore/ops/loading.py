@@ -6,8 +6,9 @@ meanwhile is noticed, and then everything is sent.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 
 from longshore.core.archive_form import ArchiveForm
 from longshore.core.digests import Digest, short
@@ -22,17 +23,18 @@ from longshore.core.load_plan import (
     plan_load,
     plan_shared,
 )
+from longshore.core.load_stages import plan_stages
 from longshore.core.recipe import Recipe
 from longshore.core.references import ImageReference
 from longshore.core.tags import leave_foreign_tags
 from longshore.engine.contract import Engine, EngineImage, ImageStore
-from longshore.errors import EngineError, LayerVanished, LongshoreError
+from longshore.errors import EngineError, EngineUnavailable, LayerVanished, LongshoreError
 from longshore.ops.reachable import Reading
 from longshore.ops.rebuilding import build_archive
 from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
-from longshore.ops.tasks import for_each
+from longshore.ops.tasks import for_each, side_by_side
 
 FORMS: Mapping[ImageStore, LoadForm] = {"graphdriver": ArchiveForm(), "containerd": LayoutForm()}
 _INSPECTED_AT_ONCE = 8
@@ -133,13 +135,15 @@ class Loader:
         self._held |= shared.stacks
         return shared
 
-    async def let_go(self, shared: SharedPlan) -> None:
-        """Remove the images that held shared layers until others did."""
-        for image_id in shared.images:
+    async def let_go(self, images: Iterable[Digest]) -> None:
+        """Remove the images that held layers until others did."""
+        for image_id in images:
             try:
                 await self._engine.remove(image_id)
+            except EngineUnavailable:
+                return  # which is said by whoever needs it for more
             except EngineError as error:
-                self._report.line(f"an image of shared layers stays in the engine ({error})")
+                self._report.line(f"an image that held layers stays in the engine ({error})")
 
     async def load(self, service: str, entry: Entry, recipes: Mapping[Digest, Recipe]) -> None:
         """Load an entry, and check that all of it is there.
@@ -156,17 +160,46 @@ class Loader:
             await self._tag(entry)
             await self._verify(entry)
             return
-        plan = plan_load(self._form, entry, self._held)
+        sizes = {blob: recipe.size_bytes for blob, recipe in recipes.items()}
+        stages = plan_stages(self._form, entry, self._held, sizes)
         try:
-            await self._send(plan, recipes)
+            await self._send_all(stages.loads, recipes)
             await self._verify(entry)
-        except LayerVanished as error:
+        except EngineError as error:
+            staged = len(stages.loads) > 1 and not isinstance(error, EngineUnavailable)
+            if not staged and not isinstance(error, LayerVanished):
+                raise
+            # Whatever lies between may also not like it that an archive waits for another one.
             self._report.line(f"{service}: {error}; loading in full")
             plan = plan_load(self._form, entry, ())
             await self._send(plan, await recipes_for(self._reading, entry, plan.blobs))
             await self._verify(entry)
+        finally:
+            await self.let_go(stages.images)
 
-    async def _send(self, plan: LoadPlan, recipes: Mapping[Digest, Recipe]) -> None:
+    async def _send_all(self, plans: Sequence[LoadPlan], recipes: Mapping[Digest, Recipe]) -> None:
+        """Send archives one after the other, each while the engine unpacks the one before."""
+        async with side_by_side() as group:
+            before: asyncio.Task[None] | None = None
+            for plan in plans:
+                sent = asyncio.Event()
+                before = group.create_task(self._send(plan, recipes, sent, before))
+                await sent.wait()
+
+    async def _send(
+        self,
+        plan: LoadPlan,
+        recipes: Mapping[Digest, Recipe],
+        sent: asyncio.Event | None = None,
+        before: asyncio.Task[None] | None = None,
+    ) -> None:
+        """Send an archive, and wait until it is loaded.
+
+        Args:
+            sent: set when all but the end is sent.
+            before: a load that has to be done before this archive may end, as what it brings is
+                not in this one.
+        """
         archive = build_archive(
             self._reading.store,
             self._reading.project,
@@ -175,6 +208,8 @@ class Loader:
             window_bytes=self.window_bytes,
             fetched=self._fetched,
         )
+        if sent is not None:
+            archive = _hold_end(archive, sent, before)
         async with contextlib.aclosing(one_ahead(archive)) as blocks:
             await self._engine.load(blocks, self._unpacked)
 
@@ -207,3 +242,19 @@ class Loader:
         """Tell whether the engine had every image of an entry, with its parent."""
         present = {image_id: image.parent for image_id, image in self._images.items()}
         return not missing_images(self._form.expected(entry), present)
+
+
+async def _hold_end(
+    archive: AsyncGenerator[bytes, None], sent: asyncio.Event, before: asyncio.Task[None] | None
+) -> AsyncGenerator[bytes, None]:
+    """Pass an archive on, but its last block only when another load is done."""
+    async with contextlib.aclosing(archive):
+        last = b""
+        async for block in archive:
+            if last:
+                yield last
+            last = block
+        sent.set()
+        if before is not None:
+            await before
+        yield last

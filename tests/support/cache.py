@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from longshore.core.builder import Client
+from longshore.core.compression_level import Level
 from longshore.core.entry import Source
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
@@ -59,7 +60,7 @@ async def export(
     *,
     scopes: Sequence[str] = ("main",),
     notes: Report | None = None,
-    level: int = 1,
+    level: Level = 1,
     parents: bool = True,
     random: Callable[[int], bytes] = os.urandom,
     signing: SigningKey | None = None,
@@ -69,7 +70,6 @@ async def export(
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
         level=level,
-        hurry=True,
         parents=parents,
         concurrency=4,
         agent="test",

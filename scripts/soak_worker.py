@@ -45,7 +45,6 @@ async def build(store: Store, scopes: list[str], grace: timedelta, version: int)
     """Export a new version of both services."""
     settings = ExportSettings(
         level=1,
-        hurry=True,
         parents=True,
         concurrency=4,
         agent="soak",

@@ -23,7 +23,6 @@ from longshore.config_options import (
     CONCURRENCY,
     FORMATS,
     KEEP_LAST,
-    LEVEL,
     OPTIONS,
     SOCKET,
     Format,
@@ -44,6 +43,7 @@ from longshore.config_values import (
     is_token,
     parse_duration,
     parse_grace,
+    parse_level,
     parse_listen,
     parse_period,
     parse_read_share,
@@ -52,6 +52,7 @@ from longshore.config_values import (
     parse_store,
     public_key_or_file,
 )
+from longshore.core.compression_level import Level
 from longshore.core.keys import segment
 from longshore.errors import UsageError
 
@@ -59,7 +60,6 @@ MIB = 1 << 20
 
 T = TypeVar("T")
 
-LEVELS = range(1, 20)  # beyond 19 zstd takes far more memory; below 1 it saves hardly any time
 MEMORY_BYTES = 256 * MIB
 MIN_MEMORY_BYTES = 208 * MIB
 MAX_IMAGE_BYTES = 50 * 1000**3  # beyond what images hold, and what build machines have of disk
@@ -124,7 +124,7 @@ class Settings:
     fallback: tuple[str, ...] | None
     services: str | None
     image: tuple[str, ...]
-    level: int
+    level: Level
     parents: bool
     direct: bool
     data_root: str | None
@@ -278,7 +278,7 @@ def load_settings(
         fallback=layers.each_parsed("fallback", _name),
         services=layers.text("services"),
         image=layers.texts("image") or (),
-        level=layers.number("level", LEVELS) or LEVEL,
+        level=layers.parsed("level", parse_level) or "auto",
         parents=layers.switch("parents"),
         direct=layers.switch("direct"),
         data_root=layers.text("data-root"),

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Flags = Mapping[str, Any]
 """Values of flags by the names of options; `None` and empty lists if they were not given."""
 
-_NUMBERS_TOO = ("memory", "timeout", "duration", "max-size")
+_NUMBERS_TOO = ("level", "memory", "timeout", "duration", "max-size")
 
 
 def variable(environment: Mapping[str, str], name: str) -> str | None:
@@ -63,7 +63,8 @@ class Layers:
         if isinstance(value, int) and not isinstance(value, bool) and name in _NUMBERS_TOO:
             return str(value)
         if not isinstance(value, str):
-            raise UsageError(f"{source}: expected a text, found {_kind(value)}")
+            wanted = "a text or a whole number" if name in _NUMBERS_TOO else "a text"
+            raise UsageError(f"{source}: expected {wanted}, found {_kind(value)}")
         return value
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> T | None:

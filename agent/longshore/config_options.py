@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Literal, get_args
 
-LEVEL = 3
 CONCURRENCY = 8
 KEEP_LAST = 1
 
@@ -112,7 +111,12 @@ OPTIONS: tuple[Option, ...] = (
         "SERVICE=IMAGE",
         "list",
     ),
-    Option("level", f"Compression, 1 to 19 (default: {LEVEL}).", "NUMBER", only=_EXPORTS),
+    Option(
+        "level",
+        "Compression: 1 to 19, or auto, by what is idle, network or CPU (default: auto).",
+        "LEVEL",
+        only=_EXPORTS,
+    ),
     Option(
         "parents",
         "Keep the images that others were built on; off for the shortest export (default: on).",

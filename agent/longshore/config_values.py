@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from longshore.core.compression_level import Level
 from longshore.core.keys import check_root, is_bucket
 from longshore.errors import UsageError
 
@@ -42,6 +43,7 @@ _SIZE_UNITS = {
 }
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
+LEVELS = range(1, 20)  # beyond 19 zstd takes far more memory; below 1 it saves hardly any time
 MAX_DURATION = timedelta(days=7)
 MAX_PERIOD = timedelta(days=3650)
 CUSTOMER_KEY_BYTES = 32
@@ -99,6 +101,23 @@ def parse_duration(text: str) -> timedelta:
     if not timedelta() < duration <= MAX_DURATION:
         raise UsageError(f"{text[:80]!r} is out of range; a duration is more than 0, at most 7d")
     return duration
+
+
+def parse_level(text: str) -> Level:
+    """Read a level of compression: `auto` or a number.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    level = int(text[:9]) if text.isascii() and text.isdecimal() else 0
+    if level not in LEVELS:
+        raise UsageError(
+            f"expected auto, or a whole number from {LEVELS[0]} to {LEVELS[-1]};"
+            f" found {text[:80]!r}"
+        )
+    return level
 
 
 def parse_period(text: str) -> timedelta:

@@ -221,7 +221,6 @@ def export_settings(settings: Settings, source: Source, keys: Keys) -> ExportSet
 
     return ExportSettings(
         level=settings.level,
-        hurry="level" not in settings.sources,
         parents=settings.parents,
         concurrency=settings.parts_at_once(PART_BYTES),
         agent=f"longshore/{__version__}",

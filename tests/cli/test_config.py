@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Shell
 
-from longshore import config_options
 from longshore.config import GRACE, PRUNE_TIMEOUT, Settings, load_settings
 from longshore.config_file import read_config_file
 from longshore.config_options import OPTIONS, Option
@@ -150,8 +149,24 @@ def test_flag_goes_before_variable_before_file_before_default() -> None:
     assert (everywhere.level, everywhere.sources["level"]) == (9, "--level")
     assert (no_flag.level, no_flag.sources["level"]) == (8, "LONGSHORE_LEVEL")
     assert (only_file.level, only_file.sources["level"]) == (7, "longshore.toml: level")
-    assert load().level == config_options.LEVEL
+    assert load().level == "auto"
     assert "level" not in load().sources
+    taken_back = load({"level": "auto"}, {"LONGSHORE_LEVEL": "8"}, {"level": 7})
+    assert (taken_back.level, taken_back.sources["level"]) == ("auto", "--level")
+
+
+@pytest.mark.parametrize("level", ["auto", "1", "19"])
+def test_a_level_can_be_given_in_all_three_ways(level: str) -> None:
+    wanted = level if level == "auto" else int(level)
+
+    for settings in (
+        load({"level": level}),
+        load({}, {"LONGSHORE_LEVEL": level}),
+        load({}, {}, {"level": level}),
+        load({}, {}, {"level": wanted}),
+        load({"level": wanted}),  # as a sidecar is told
+    ):
+        assert settings.level == wanted
 
 
 def test_empty_variable_counts_as_not_set() -> None:
@@ -161,7 +176,7 @@ def test_empty_variable_counts_as_not_set() -> None:
 def test_defaults_are_those_that_are_documented() -> None:
     settings = load()
 
-    assert settings.level == 3
+    assert settings.level == "auto"
     assert settings.memory_bytes == 256 << 20
     assert settings.max_image_bytes == 50 * 1000**3
     assert settings.concurrency == 8
@@ -198,20 +213,25 @@ def test_flag_takes_back_a_switch() -> None:
 @pytest.mark.parametrize(
     ("environment", "file", "message"),
     [
-        ({"LONGSHORE_LEVEL": "20"}, {}, "LONGSHORE_LEVEL: expected a whole number from 1 to 19"),
-        ({"LONGSHORE_LEVEL": "-1"}, {}, "LONGSHORE_LEVEL: expected a whole number"),
+        ({"LONGSHORE_LEVEL": "20"}, {}, "LONGSHORE_LEVEL: expected auto, or a whole number from 1"),
+        ({"LONGSHORE_LEVEL": "-1"}, {}, "a whole number from 1 to 19; found '-1'"),
+        ({"LONGSHORE_LEVEL": "AUTO"}, {}, "expected auto, or a whole number"),
         ({"LONGSHORE_LEVEL": "three"}, {}, "found 'three'"),
         ({"LONGSHORE_STRICT": "maybe"}, {}, "LONGSHORE_STRICT: 'maybe' is neither true nor false"),
         ({"LONGSHORE_MEMORY": "100MiB"}, {}, "LONGSHORE_MEMORY: '100MiB' is too little"),
         ({"LONGSHORE_MAX_IMAGE_SIZE": "0"}, {}, "LONGSHORE_MAX_IMAGE_SIZE: no image fits"),
         ({"LONGSHORE_CONCURRENCY": "0"}, {}, "from 1 to 256"),
         ({"LONGSHORE_PROJECT": ".."}, {}, "LONGSHORE_PROJECT: '..' cannot be used"),
-        ({}, {"level": "x"}, "longshore.toml: level: expected a whole number"),
+        ({}, {"level": "x"}, "longshore.toml: level: expected auto, or a whole number"),
+        ({}, {"level": 0}, "longshore.toml: level: expected auto, or a whole number"),
+        ({}, {"level": 3.5}, "a text or a whole number, found the number 3.5"),
         ({}, {"level": True}, "found a truth value"),
+        ({}, {"concurrency": "x"}, "longshore.toml: concurrency: expected a whole number"),
+        ({}, {"concurrency": True}, "found a truth value"),
         ({}, {"strict": "yes"}, "longshore.toml: strict: expected true or false, found 'yes'"),
         ({}, {"store": 5}, "longshore.toml: store: expected a text, found the number 5"),
         ({}, {"fallback": [1]}, "longshore.toml: fallback: expected a list of texts, found a list"),
-        ({}, {"timeout": {}}, "longshore.toml: timeout: expected a text, found a table"),
+        ({}, {"timeout": {}}, "longshore.toml: timeout: expected a text or a whole number, found"),
         ({}, {"lavel": 3}, "longshore.toml: unknown key 'lavel'; known are store, endpoint-url"),
     ],
 )

@@ -181,7 +181,7 @@ def test_other_commands_are_always_strict(
         (["export", "--foo"], "No such option"),
         (["exprot"], "Did you mean 'export'"),
         (["show"], "SERVICE"),
-        (["export", "--level", "20"], "--level: expected a whole number from 1 to 19"),
+        (["export", "--level", "20"], "--level: expected auto, or a whole number from 1 to 19"),
         (["export", "--store", "/var/cache"], "file:///dir"),
         (["export", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
         (["export", "--memory", "1MiB"], "--memory"),

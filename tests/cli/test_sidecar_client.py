@@ -129,6 +129,21 @@ def test_an_export_is_the_same_too(built: Shell, serve: Serve) -> None:
     assert (job.task.flags["level"], job.task.flags["parents"]) == (9, False)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "level"), [(["--level", "auto"], "auto"), (["--level", "1"], 1), ([], None)]
+)
+def test_a_level_is_handed_over_if_it_was_given(
+    built: Shell, serve: Serve, arguments: list[str], level: object
+) -> None:
+    sidecar = serve(built)
+
+    assert built("export", *arguments) == 0
+
+    (job,) = sidecar.jobs.all
+    assert job.task.flags.get("level") == level
+    assert job.state == "succeeded"
+
+
 def test_an_import_that_is_to_be_whole_is_so_in_the_sidecar(exported: Shell, serve: Serve) -> None:
     sidecar = serve(exported)
 

@@ -142,7 +142,8 @@ def task(command: str = "export", **more: Any) -> bytes:
         (task(hurry=True), "'hurry' means nothing in a task"),
         (task(options={"store": "s3://mine"}), "export takes no option 'store'"),
         (task(options={"signing-key": "/etc/shadow"}), "export takes no option 'signing-key'"),
-        (task(options={"level": "9"}), "'level' is no whole number"),
+        (task(options={"level": "9"}), "'level' is neither auto nor a whole number"),
+        (task(options={"level": True}), "'level' is neither auto nor a whole number"),
         (task(options={"level": 20}), "'level' is not from 1 to 19"),
         (task(options={"strict": "yes"}), "'strict' is neither true nor false"),
         (task(options={"timeout": "8d"}), "at most 7d"),
@@ -161,6 +162,15 @@ def test_a_task_that_means_nothing_is_refused_with_the_reason(
 
     assert status == 400
     assert said in document["error"]["message"]
+
+
+def test_a_level_is_a_number_or_auto_and_described_so() -> None:
+    for level in ("auto", 1, 19):
+        assert parse_task(task(options={"level": level}), {}).flags == {"level": level}
+
+    described = json.dumps(describe())
+    assert json.dumps({"const": "auto"}) in described
+    assert json.dumps({"type": "integer", "minimum": 1, "maximum": 19}) in described
 
 
 def test_what_is_set_for_the_sidecar_cannot_be_set_by_whoever_asks() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from longshore.core.builder import Client
+from longshore.core.compression_level import Level
 from longshore.core.entry import Source
 from longshore.core.references import ImageReference
 from longshore.core.service import Service
@@ -62,7 +63,7 @@ async def export(
     *,
     scopes: Sequence[str] = ("main",),
     notes: Report | None = None,
-    level: int = 1,
+    level: Level = 1,
     parents: bool = True,
     random: Callable[[int], bytes] = os.urandom,
     signing: SigningKey | None = None,
@@ -72,7 +73,6 @@ async def export(
     """Export from an engine, or from the one at an address."""
     settings = ExportSettings(
         level=level,
-        hurry=True,
         parents=parents,
         concurrency=4,
         agent="test",

@@ -22,14 +22,15 @@ def compress(data: bytes | memoryview, level: int, *, checksum: bool = False) ->
     Args:
         checksum: have the frame carry one as well, for what has no digest of its own.
     """
-    compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = _threads.__dict__.setdefault(
+    compressors: dict[bool, tuple[int, zstandard.ZstdCompressor]] = _threads.__dict__.setdefault(
         "compressors", {}
     )
-    compressor = compressors.get((level, checksum))
-    if compressor is None:
-        # Contexts must not be shared between threads, and are worth keeping within one.
+    kept_level, compressor = compressors.get(checksum, (None, None))
+    if compressor is None or kept_level != level:
+        # Contexts must not be shared between threads, and are worth keeping within one; but only
+        # the last one: each takes megabytes, and levels change seldom.
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
-        compressors[level, checksum] = compressor
+        compressors[checksum] = level, compressor
     return compressor.compress(data)
 
 

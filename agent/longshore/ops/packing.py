@@ -61,6 +61,9 @@ class PackWriter:
     Args:
         make_id: makes the id of the next pack.
         sent: called with the bytes of each part that is stored.
+
+    Attributes:
+        waits: how many parts, and packs of one part, found all slots taken and had to wait.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class PackWriter:
         self._scope = scope
         self._make_id = make_id
         self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._sending = 0
+        self.waits = 0
         self._sent = sent
         self._tasks = asyncio.TaskGroup()
         self._pack: _Pack | None = None
@@ -101,6 +107,14 @@ class PackWriter:
         finally:
             if self._open:
                 await asyncio.shield(self._abort())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether at least half of the slots are free: the store keeps up with what comes.
+
+        Single slots mean little, because several that come free together are taken in turn.
+        """
+        return 2 * self._sending <= self._concurrency
 
     async def add(self, stored: bytes) -> tuple[Ref, int]:
         """Place a compressed chunk. Returns its pack, and its offset in there."""
@@ -126,13 +140,22 @@ class PackWriter:
         for task in self._completing:
             await task
 
-    async def _send(self, pack: _Pack, data: bytes) -> None:
+    async def _take_slot(self) -> None:
+        self.waits += self._slots.locked()
         await self._slots.acquire()
+        self._sending += 1
+
+    def _free_slot(self) -> None:
+        self._sending -= 1
+        self._slots.release()
+
+    async def _send(self, pack: _Pack, data: bytes) -> None:
+        await self._take_slot()
         if pack.upload is None:
             try:
                 pack.upload = await self._store.create_upload(pack.ref.key(self._project))
             except BaseException:
-                self._slots.release()
+                self._free_slot()
                 raise
             self._open[pack.upload.upload_id] = pack.upload
         number, offset = len(pack.parts) + 1, pack.sent_bytes
@@ -146,7 +169,7 @@ class PackWriter:
         try:
             part = await self._store.upload_part(upload, number, offset, data)
         finally:
-            self._slots.release()
+            self._free_slot()
         self._sent(len(data))
         return part
 
@@ -157,7 +180,7 @@ class PackWriter:
                 await self._send(pack, rest)
             complete = self._complete(pack.upload, pack.parts)
         else:
-            await self._slots.acquire()
+            await self._take_slot()
             complete = self._put(pack.ref, rest)
         self._completing.append(self._tasks.create_task(complete))
 
@@ -169,7 +192,7 @@ class PackWriter:
         try:
             await self._store.put(ref.key(self._project), data)
         finally:
-            self._slots.release()
+            self._free_slot()
         self._sent(len(data))
 
     async def _abort(self) -> None:

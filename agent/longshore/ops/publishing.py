@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from longshore.core.compression_level import Level
 from longshore.core.digests import hex_of
 from longshore.core.entry import EngineFacts, Entry, Figures, Kind, Source, encode_entry
 from longshore.core.envelope import Envelope, Signature, seal
@@ -34,15 +35,13 @@ class ExportSettings:
     """How an export runs; the defaults live in `config.py`.
 
     Args:
-        hurry: fall back to zstd level 1 while compression cannot keep up with the engine.
         parents: export what the images were built on, too.
         sign: signs the payload of an entry; entries are not signed without it.
         disk: opens the engine's disk; raises if that ought to be possible, and is `None` if nobody
             is to try.
     """
 
-    level: int
-    hurry: bool
+    level: Level
     concurrency: int
     parents: bool
     agent: str
@@ -113,7 +112,6 @@ class Publisher:
                 packs,
                 known=reachable.chunks,
                 level=self._settings.level,
-                hurry=self._settings.hurry,
             )
             await packs.finish()
         self._report.end()

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from longshore.core import codec
+from longshore.core.compression_level import AdaptiveLevel, Level
 from longshore.core.cutting import HEADERS, BlobFacts, Cut
 from longshore.core.recipe import Chunk, Recipe
 from longshore.core.sorting import BlobDone, Item, Sorter
@@ -26,7 +27,6 @@ from longshore.ops.report import Report
 from longshore.ops.streams import one_ahead
 from longshore.ops.tasks import side_by_side
 
-FAST_LEVEL = 1
 MAX_WORKERS = 4  # at level 3 they outrun any engine, and each holds a batch in memory
 _BATCH_BYTES = 2 << 20
 _MAX_HELD_BYTES = 8 << 20  # of compressed headers that wait for the end of their layer
@@ -70,15 +70,14 @@ async def save_blobs(
     packs: PackWriter,
     *,
     known: Mapping[bytes, Chunk],
-    level: int,
-    hurry: bool,
+    level: Level,
 ) -> Saved:
     """Store the chunks that some blobs are made of.
 
     Args:
         source: new chunks, and which blobs ended behind them; it is closed in the end.
-        hurry: compress at level 1 what comes while all threads are busy: then compression is what
-            everybody waits for, and not the store.
+        level: what zstd does to all chunks; if it is `auto`, whatever is idle does more, the
+            network or the CPU.
 
     Returns:
         What is stored once `packs.finish()` has returned.
@@ -92,15 +91,21 @@ async def save_blobs(
     queue: asyncio.Queue[_Batch | None] = asyncio.Queue(maxsize=workers + 1)
     with ThreadPoolExecutor(workers, "compress") as pool:
         busy = 0
+        compression_waited = store_waited = False  # since the last batch was handed over
+        levels = AdaptiveLevel(level)
 
         def one_less(_: object) -> None:
             nonlocal busy
             busy -= 1
 
         async def hand_over(batch: _Batch) -> None:
-            nonlocal busy
+            nonlocal busy, compression_waited, store_waited
             loop = asyncio.get_running_loop()
-            chosen = min(level, FAST_LEVEL) if hurry and busy >= workers else level
+            # While a part is filled all threads may be busy, and stand still when it has to wait:
+            # they are what is lacking only if the store has room.
+            compression_waited |= busy >= workers and packs.has_room
+            chosen = levels.next(compression=compression_waited, store=store_waited)
+            compression_waited = store_waited = False
             batch.stored = loop.run_in_executor(pool, _compress, batch.cuts, chosen)
             busy += 1
             batch.stored.add_done_callback(one_less)
@@ -125,7 +130,12 @@ async def save_blobs(
 
         async def place() -> None:
             async def add(cut: Cut, stored: bytes) -> None:
+                nonlocal compression_waited, store_waited
+                waits = packs.waits
                 pack, offset = await packs.add(stored)
+                if packs.waits > waits:
+                    store_waited = True
+                    compression_waited |= busy >= workers  # even now: threads had no rest
                 new[cut.id] = Chunk(cut.id, len(cut.data), pack, offset, len(stored))
 
             held: list[tuple[Cut, bytes]] = []

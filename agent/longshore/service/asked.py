@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from longshore.config import LEVELS
-from longshore.config_values import parse_duration, parse_size
+from longshore.config_values import LEVELS, parse_duration, parse_size
 from longshore.core.keys import segment
 from longshore.errors import UsageError
 from longshore.service.task import GIVEN, OPTIONS, Command, Task
@@ -86,9 +85,11 @@ def _option(name: str, value: object) -> object:
             raise UsageError(f"the option {name!r} is neither true nor false")
         return value
     if name == "level":
+        if value == "auto":
+            return value
         number = int(value) if isinstance(value, float) and value.is_integer() else value
         if isinstance(number, bool) or not isinstance(number, int):
-            raise UsageError("the option 'level' is no whole number")
+            raise UsageError("the option 'level' is neither auto nor a whole number")
         if number not in LEVELS:
             raise UsageError(f"the option 'level' is not from {LEVELS[0]} to {LEVELS[-1]}")
         return number

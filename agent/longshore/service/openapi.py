@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from longshore import __version__
-from longshore.config import LEVELS
+from longshore.config_values import LEVELS
 from longshore.service.asked import (
     DURATION_PATTERN,
     MAX_GIVEN,
@@ -31,7 +31,13 @@ _TEXT: Schema = {"type": "string", "maxLength": MAX_GIVEN}
 _TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _OPTIONS: dict[str, Schema] = {
     **{name: {"type": "boolean"} for name in SWITCHES},
-    "level": {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[-1]},
+    "level": {
+        "description": "`auto` compresses more or less by what is idle, the network or the CPU.",
+        "anyOf": [
+            {"const": "auto"},
+            {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[-1]},
+        ],
+    },
     "scope": _NAME,
     "timeout": {
         "type": "string",

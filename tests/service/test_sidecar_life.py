@@ -145,6 +145,17 @@ def test_an_idle_sidecar_ends_at_once_and_leaves_nothing(served: Served) -> None
 
 
 @pytest.mark.usefixtures("silent_engine")
+def test_an_idle_sidecar_does_not_wait_for_an_engine_that_is_silent(served: Served) -> None:
+    served.start("--no-import").until_ready()
+
+    began = time.monotonic()
+    code, log = served.end(signal.SIGTERM)
+    took = time.monotonic() - began
+    assert code == 0, log
+    assert took < 5, took  # it takes as long as without an engine
+
+
+@pytest.mark.usefixtures("silent_engine")
 def test_builds_go_on_after_a_while_though_the_import_hangs(served: Served) -> None:
     served.start("--ready-timeout", "0.2s", "--no-export")
 

@@ -11,11 +11,21 @@ from typing import Literal, cast
 
 from longshore.cli_given import require_same
 from longshore.cli_handed import HANDED_OVER, work_of
-from longshore.cli_job import SIGNALLED, UNCHANGED, Job, Shown, Work, perform, settings_for
+from longshore.cli_job import (
+    SIGNALLED,
+    UNCHANGED,
+    Finished,
+    Job,
+    Shown,
+    Work,
+    document_of,
+    perform,
+    settings_for,
+)
 from longshore.cli_running import Interrupted
 from longshore.config_secrets import hider
 from longshore.errors import LongshoreError, OtherSettings
-from longshore.output_json import problem_json, to_text
+from longshore.output_json import to_text
 from longshore.progress import LineReport, one_line
 from longshore.service.process import peak_memory_bytes
 from longshore.service.task import Line, Outcome, Progress, Task, Tell
@@ -89,29 +99,25 @@ def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
 
             require_same(task.given, effective(job), settings, world, task.command)
         finished = perform(job, task.command, _work(task))
-        code, text, document = finished.code, finished.shown.text, finished.document
     except LongshoreError as error:  # what is set is wrong
         if not isinstance(error, OtherSettings):  # whoever asked says it
             report.fail(error)
-        code, text, document = error.exit_code, "", {"error": problem_json(error, str(error))}
+        finished = _nothing(task, report, error, error.exit_code)
     except Interrupted as stopped:
         report.say("stopped", f"it was cancelled; {UNCHANGED}")
-        code, text, document = SIGNALLED + stopped.number, "", {"error": None}
-    if "schema" not in document:
-        document = {
-            "schema": 1,
-            "command": task.command,
-            "ok": False,
-            "exit_code": code,
-            "warnings": [],
-            **document,
-        }
+        finished = _nothing(task, report, None, SIGNALLED + stopped.number)
     return Outcome(
-        exit_code=code,
-        text=hide(text),
-        document=json.loads(hide(to_text(document))),
+        exit_code=finished.code,
+        text=hide(finished.shown.text),
+        document=json.loads(hide(to_text(finished.document))),
         memory_bytes=peak_memory_bytes(),
     )
+
+
+def _nothing(task: Task, report: LineReport, error: LongshoreError | None, code: int) -> Finished:
+    """Make the result of what did not come to one."""
+    document = document_of(task.command, {"ok": False}, report, error, code)
+    return Finished(code, Shown("", {}), document)
 
 
 def _work(task: Task) -> Work:

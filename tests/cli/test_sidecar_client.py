@@ -19,9 +19,11 @@ from tests.cli.conftest import COMPOSE, STEPS, Patch, Shell
 from tests.support.fake_engine import FakeEngine
 from tests.support.sidecars import ThreadedSidecar, outcome
 
-from longshore import cli_client, cli_job
+from longshore import cli_client, cli_job, cli_task
+from longshore.cli_running import Interrupted
 from longshore.cli_sidecar import Sidecar
 from longshore.cli_task import _Text, perform_in
+from longshore.errors import StoreUnavailable
 from longshore.service.task import Line, Outcome, Progress, Task, Tell
 
 Serve = Callable[..., ThreadedSidecar]
@@ -559,3 +561,25 @@ def test_a_flush_that_deletes_is_done_here(exported: Shell, serve: Serve) -> Non
     assert exported("flush", "--yes") == 0
     assert "deletes nothing, so this runs here" in exported.err
     assert not sidecar.jobs.all
+
+
+def test_the_result_of_a_cancelled_job_has_what_it_warned_of(
+    shell: Shell, monkeypatch: Patch
+) -> None:
+    def stopped(job: cli_job.Job, *_: object) -> None:
+        job.report.warn(StoreUnavailable("the store is away"))
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(cli_task, "perform", stopped)
+    told: list[object] = []
+    found = perform_in(shell.world(_Text(False), _Text(False)), Task("export"), told.append)
+
+    assert found.document == {
+        "schema": 1,
+        "command": "export",
+        "ok": False,
+        "exit_code": 143,
+        "error": None,
+        "warnings": [{"error": "StoreUnavailable", "message": "the store is away", "exit_code": 6}],
+    }
+    assert told[-1] == Line("it was cancelled; what was cached before is as it was", "stopped")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from aiohttp import web
 from tests.cli.conftest import COMPOSE, STEPS, Shell
 from tests.support.fake_engine import FakeEngine
 from tests.support.sidecars import NOW, outcome
@@ -25,7 +24,6 @@ from tests.support.sidecars import NOW, outcome
 import longshore
 from longshore.cli_sidecar import Lost, Sidecar
 from longshore.service.jobs import Job
-from longshore.service.listening import listen_at
 from longshore.service.sidecar import exit_code_of
 from longshore.service.task import Task
 
@@ -86,6 +84,11 @@ class Served:
         return [pid for pid in found if pid != self.process.pid]
 
 
+def has_lock(served: Served, pid: int) -> bool:
+    lock = f"{served.socket}.lock"
+    return any(os.readlink(link) == lock for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def until(found: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not found():
@@ -138,7 +141,18 @@ def test_an_idle_sidecar_ends_at_once_and_leaves_nothing(served: Served) -> None
     assert took < 5, took  # measured by `scripts/bench sidecar`: 0.1 s; machines of CI are slow
     assert "SIGTERM came; taking no more work" in log
     assert "Traceback" not in log
-    assert not served.socket.exists()
+    assert not list(served.folder.glob("s.sock*"))
+
+
+@pytest.mark.usefixtures("silent_engine")
+def test_an_idle_sidecar_does_not_wait_for_an_engine_that_is_silent(served: Served) -> None:
+    served.start("--no-import").until_ready()
+
+    began = time.monotonic()
+    code, log = served.end(signal.SIGTERM)
+    took = time.monotonic() - began
+    assert code == 0, log
+    assert took < 5, took  # it takes as long as without an engine
 
 
 @pytest.mark.usefixtures("silent_engine")
@@ -200,6 +214,10 @@ def test_a_sidecar_that_is_killed_leaves_the_cache_as_it_was(served: Served) -> 
     job = served.submit("export")
     until(lambda: served.api.ask("GET", f"/api/v1/jobs/{job}")[1]["state"] == "running")
     assert served.children()
+    # The kernel must not take the place for theirs, however long they take to end.
+    assert [pid for pid in [served.process.pid, *served.children()] if has_lock(served, pid)] == [
+        served.process.pid
+    ]
 
     served.end(signal.SIGKILL)
     until(lambda: not served.children())
@@ -217,13 +235,16 @@ def test_a_sidecar_that_is_killed_leaves_the_cache_as_it_was(served: Served) -> 
 
 
 def test_where_another_sidecar_listens_a_second_one_does_not(served: Served) -> None:
-    served.start("--no-import")
+    listen = ("--listen", "127.0.0.1:0")
+    served.start("--no-import", *listen)
     assert served.until_ready()["reason"] == "nothing was to be imported"
+    token = served.socket.with_name("s.sock.token").read_text()
 
-    second = Served(served.folder, served.environment).start("--no-import")
+    second = Served(served.folder, served.environment).start("--no-import", *listen)
     code, log = second.end()
     assert code == 2
     assert "error: another sidecar listens at " in log
+    assert served.socket.with_name("s.sock.token").read_text() == token
     assert served.api.ask("GET", "/healthz")[0] == 200
     assert served.end(signal.SIGINT)[0] == 0
 
@@ -235,24 +256,6 @@ def test_what_is_no_socket_is_left_alone(served: Served) -> None:
     assert code == 2
     assert "is there, and is no socket" in log
     assert served.socket.read_text() == "mine"
-
-
-async def test_the_socket_of_another_sidecar_is_not_removed_at_the_end() -> None:
-    runner = web.AppRunner(web.Application())
-    await runner.setup()
-    with tempfile.TemporaryDirectory(prefix="ls-") as name:
-        path = Path(name) / "s.sock"
-        made = await listen_at(runner, path)
-        path.unlink()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as another:
-            another.bind(str(path))
-            made.remove()
-            assert path.exists()
-        path.unlink()
-        again = await listen_at(runner, path)
-        again.remove()
-        assert os.listdir(name) == []
-    await runner.cleanup()
 
 
 def export(state: str, *names: str, code: int = 0, kind: str = "StoreError") -> Job:

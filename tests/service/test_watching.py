@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import timedelta
 
@@ -27,14 +28,21 @@ class Picky(FakeEngine):
 
     Attributes:
         refuses: names that it fails to look up, and `events`.
+        hangs: it answers no question about images.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.refuses: set[str] = set()
         self.asked_for_events = 0
+        self.hangs = False
+
+    async def image_ids(self) -> frozenset[Digest]:
+        await self._hang()
+        return await super().image_ids()
 
     async def inspect(self, name: str) -> EngineImage | None:
+        await self._hang()
         found = await super().inspect(name)
         if name in self.refuses:
             raise EngineError(f"the Docker engine refused: {name}")
@@ -46,6 +54,11 @@ class Picky(FakeEngine):
             raise EngineError("the Docker engine refused: events")
         async for event in super().events():
             yield event
+
+    async def _hang(self) -> None:
+        if self.hangs:
+            await asyncio.sleep(5)
+            raise AssertionError("somebody waited for it")
 
 
 class Machine:
@@ -66,6 +79,7 @@ class Machine:
             report=self.notes,
             clock=self.clock,
             sleep=self.clock.sleep,
+            pace=Pace(last_answer=timedelta(milliseconds=10), last_news=timedelta(milliseconds=20)),
         )
 
     async def _read_services(self) -> Sequence[Service]:
@@ -402,6 +416,33 @@ def test_hurry_reports_an_engine_that_is_gone(started: Machine) -> None:
 
     assert started.hurry() == ()
     assert [type(error).__name__ for error in started.notes.warnings] == ["EngineUnavailable"]
+
+
+def test_hurry_does_not_ask_an_engine_that_has_never_answered(machine: Machine) -> None:
+    machine.engine.hangs = True
+    machine.start()
+    machine.stage.kill(machine.process)
+
+    assert machine.hurry() == ()
+    assert machine.notes.warnings == []
+
+
+@pytest.mark.parametrize(("news", "limit"), [(False, "0.01s"), (True, "0.02s")])
+def test_hurry_waits_longer_for_a_silent_engine_if_something_was_built(
+    started: Machine, news: bool, limit: str
+) -> None:
+    if news:
+        started.build("one", "web:1")
+    started.engine.hangs = True
+    started.pass_(2.5 if news else 30)  # a look has begun, and is not answered
+    started.stage.kill(started.process)
+
+    assert started.hurry() == ()
+    (warning,) = started.notes.warnings
+    assert str(warning) == (
+        f"the Docker engine has not answered for {limit}; what was built since the last look is"
+        " not exported"
+    )
 
 
 def test_a_watch_that_is_cancelled_leaves_no_connection(started: Machine) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from longshore.config_values import Listen
 from longshore.service.api import add_api
+from longshore.service.claiming import claim
 from longshore.service.jobs import Jobs
 from longshore.service.listening import listen_at, listen_on
 from longshore.service.process import Forks
@@ -156,12 +157,14 @@ class ThreadedSidecar:
         add_api(app, self.jobs, self.life)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
-        await listen_at(self._runner, self.socket)
+        self._claimed = claim(self.socket)
+        await listen_at(self._runner, self._claimed)
         self.port = await listen_on(self._runner, Listen("127.0.0.1", 0))
 
     async def close(self) -> None:
         """Be gone; the file of the socket stays, as if it had been killed."""
         await self._runner.cleanup()
+        self._claimed.lock.close()
         for _ in range(20):  # what was aborted is closed in the next turns of the loop
             await asyncio.sleep(0)
 

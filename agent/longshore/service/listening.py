@@ -2,65 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
-import stat
-from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 
 from longshore.config_values import Listen
 from longshore.errors import UsageError
+from longshore.service.claiming import Claim, cannot_be_made
 
 _MODE = 0o660
 """Of the socket: who may write to it may use the cache with the sidecar's credentials."""
 _BACKLOG = 128
 
 
-@dataclass(frozen=True, slots=True)
-class SocketFile:
-    """The file of a socket that was made here."""
-
-    path: Path
-    device: int
-    inode: int
-
-    def remove(self) -> None:
-        """Remove it, if it still is the one that was made."""
-        with contextlib.suppress(OSError):
-            there = self.path.lstat()
-            if (there.st_dev, there.st_ino) == (self.device, self.inode):
-                self.path.unlink()
-
-
-async def listen_at(runner: web.AppRunner, path: Path) -> SocketFile:
-    """Serve on a unix socket; one that a sidecar left behind is replaced.
+async def listen_at(runner: web.AppRunner, claimed: Claim) -> None:
+    """Serve on a unix socket at a place that was claimed; `release` removes it again.
 
     Raises:
-        UsageError: it cannot be made, or another sidecar listens there.
+        UsageError: it cannot be made.
     """
     try:
-        if await asyncio.to_thread(_is_taken, path):
-            raise UsageError(
-                f"another sidecar listens at {path}; end it, or name another socket with --socket"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            made = _bind(listening, path)
+            _bind(listening, claimed)
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
         except BaseException:
             listening.close()
             raise
     except OSError as error:
-        raise UsageError(
-            f"the socket {path} cannot be made: {error.strerror or error}; name another with"
-            " --socket"
-        ) from error
-    return made
+        raise cannot_be_made(claimed.path, error) from error
 
 
 async def listen_on(runner: web.AppRunner, address: Listen) -> int:
@@ -85,39 +57,17 @@ async def listen_on(runner: web.AppRunner, address: Listen) -> int:
     return port
 
 
-def _bind(listening: socket.socket, path: Path) -> SocketFile:
+def _bind(listening: socket.socket, claimed: Claim) -> None:
     """Bind under a name of our own first: nobody finds a socket whose mode is not set yet."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = claimed.path.with_name(f".{claimed.path.name}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     listening.bind(str(temporary))
     try:
         temporary.chmod(_MODE)
         listening.listen(_BACKLOG)
-        there = temporary.lstat()
-        temporary.replace(path)
+        claimed.note(temporary.lstat())
+        temporary.replace(claimed.path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return SocketFile(path, there.st_dev, there.st_ino)
-
-
-def _is_taken(path: Path) -> bool:
-    """Tell whether somebody listens there.
-
-    Raises:
-        UsageError: there is something that is no socket.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        raise UsageError(f"{path} is there, and is no socket; name another with --socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(5)
-        try:
-            asking.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-    return True

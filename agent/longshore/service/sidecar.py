@@ -15,6 +15,7 @@ from aiohttp import web
 
 from longshore.config_values import Listen
 from longshore.errors import OtherSettings, TimedOut
+from longshore.service.claiming import claim
 from longshore.service.jobs import Job, Jobs
 from longshore.service.listening import listen_at, listen_on
 from longshore.service.task import Task
@@ -134,6 +135,9 @@ class Sidecar:
                 loop.remove_signal_handler(number)
 
     async def _live(self, open_things: AsyncExitStack) -> int:
+        # Before anything is written beside it: a token there is of the sidecar that has the place.
+        claimed = await asyncio.to_thread(claim, self._plan.socket)
+        open_things.callback(claimed.release)
         runner = web.AppRunner(
             self._app(self),
             access_log=None,
@@ -142,8 +146,7 @@ class Sidecar:
         )
         await runner.setup()
         open_things.push_async_callback(runner.cleanup)
-        listening = await listen_at(runner, self._plan.socket)
-        open_things.callback(listening.remove)
+        await listen_at(runner, claimed)
         self._say(f"listening at {self._plan.socket}")
         if self._plan.listen is not None:
             port = await listen_on(runner, self._plan.listen)

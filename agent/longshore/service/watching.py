@@ -19,16 +19,19 @@ from datetime import timedelta
 from longshore.config_sidecar import (
     RECONNECT_BASE,
     RECONNECT_CAP,
+    WATCH_LAST_ANSWER,
+    WATCH_LAST_NEWS,
     WATCH_LONGEST,
     WATCH_LOOK_EVERY,
     WATCH_QUIET,
 )
 from longshore.core.digests import Digest
 from longshore.core.service import Service
-from longshore.engine.contract import Engine
+from longshore.engine.contract import Engine, EngineImage
 from longshore.errors import EngineError, EngineUnavailable, LongshoreError
 from longshore.ops.report import Report
 from longshore.ops.tasks import side_by_side
+from longshore.wording import exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Pace:
     """After the first event, however many follow."""
     look_every: timedelta = WATCH_LOOK_EVERY
     """Without any event."""
+    last_answer: timedelta = WATCH_LAST_ANSWER
+    """In a hurry, for an answer of the engine."""
+    last_news: timedelta = WATCH_LAST_NEWS
+    """For the same, if an event has come that no look has followed."""
     reconnect_base: timedelta = RECONNECT_BASE
     reconnect_cap: timedelta = RECONNECT_CAP
 
@@ -115,6 +122,10 @@ class Watcher:
         self._complaints: frozenset[str] = frozenset()
         self._burst: tuple[float, float] | None = None
         """When the first and the last event came that no look has followed yet."""
+        self._has_news = False
+        """Whether an event came that no look has followed which came to its end."""
+        self._patience: timedelta | None = None
+        """How long to wait for an answer, if not as long as the engine's own limits allow."""
         self._woken = asyncio.Event()
         self._looking = asyncio.Lock()
         self._holds = 0
@@ -162,8 +173,14 @@ class Watcher:
     async def hurry(self) -> tuple[str, ...]:
         """Look at once, whatever holds it, and say what was wanted: the machine is about to end.
 
-        What failed before is wanted again. An engine that cannot be asked is reported, not raised.
+        What failed before is wanted again. An engine that cannot be asked, or does not answer soon,
+        is reported, not raised. If the watch has not begun, it is not asked at all: whatever it has
+        would be there as the watch begins.
         """
+        if not self._began:
+            return ()
+        has_news = self._has_news or self._failed
+        self._patience = self._pace.last_news if has_news else self._pace.last_answer
         self._wake()
         return await self._look()
 
@@ -209,6 +226,7 @@ class Watcher:
         """Note an event: a look is to follow, and what failed may be tried again."""
         now = self._clock()
         self._burst = (self._burst[0] if self._burst else now, now)
+        self._has_news = True
         for name in self._failed:
             self._asked.pop(name, None)
         self._woken.set()
@@ -226,6 +244,7 @@ class Watcher:
             except EngineError as error:
                 self._note_trouble(error)
                 return ()
+            self._has_news = self._burst is not None
             if self._connected:
                 self._end_trouble()
             wanted = choose(images, self._settled, self._asked)
@@ -251,7 +270,7 @@ class Watcher:
             services = ()
         for service in services:
             try:
-                found = [await self._engine.inspect(image.familiar) for image in service.images]
+                found = [await self._inspect(image.familiar) for image in service.images]
             except EngineUnavailable:
                 raise
             except EngineError as error:
@@ -260,6 +279,18 @@ class Watcher:
                 images[service.name] = frozenset(image.id for image in found if image)
         self._note_errors(errors)
         return images
+
+    async def _inspect(self, name: str) -> EngineImage | None:
+        if self._patience is None:
+            return await self._engine.inspect(name)
+        try:
+            async with asyncio.timeout(self._patience.total_seconds()):
+                return await self._engine.inspect(name)
+        except TimeoutError as error:
+            raise EngineUnavailable(
+                f"the Docker engine has not answered for {exact(self._patience)};"
+                " what was built since the last look is not exported"
+            ) from error
 
     def _note_errors(self, errors: Sequence[LongshoreError]) -> None:
         """Report what the look before did not."""
@@ -272,10 +303,8 @@ class Watcher:
         """Report that the engine is away, or refuses to tell events, but only once."""
         if not self._in_trouble:
             every = self._pace.look_every.total_seconds()
-            self._report.warn(
-                error,
-                f"{error}; until it tells its events again, images are looked up every {every:g} s",
-            )
+            then = f"; until it tells its events again, images are looked up every {every:g} s"
+            self._report.warn(error, f"{error}{'' if self._patience else then}")
         self._in_trouble = True
 
     def _end_trouble(self) -> None:

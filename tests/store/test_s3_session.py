@@ -49,9 +49,9 @@ def test_descriptions_are_those_that_the_sdk_reads(monkeypatch: pytest.MonkeyPat
     loader.load_service_model("s3", "service-2")
     loader.load_service_model("s3", "endpoint-rule-set-1")
     loader.load_data("endpoints")
-    for path in list(paths):
+    for path in tuple(paths):
         assert read(s3_session._Files(), path) == JSONFileLoader().load_file(path)
-    assert any(JSONFileLoader().load_file(path) for path in list(paths))
+    assert any(JSONFileLoader().load_file(path) for path in tuple(paths))
 
 
 async def test_what_was_warmed_up_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from longshore.config_sidecar import (
     RECONNECT_BASE,
     RECONNECT_CAP,
     WATCH_LAST_ANSWER,
-    WATCH_LAST_NEWS,
     WATCH_LONGEST,
     WATCH_LOOK_EVERY,
     WATCH_QUIET,
@@ -46,8 +45,6 @@ class Pace:
     """Without any event."""
     last_answer: timedelta = WATCH_LAST_ANSWER
     """In a hurry, for an answer of the engine."""
-    last_news: timedelta = WATCH_LAST_NEWS
-    """For the same, if an event has come that no look has followed."""
     reconnect_base: timedelta = RECONNECT_BASE
     reconnect_cap: timedelta = RECONNECT_CAP
 
@@ -122,8 +119,6 @@ class Watcher:
         self._complaints: frozenset[str] = frozenset()
         self._burst: tuple[float, float] | None = None
         """When the first and the last event came that no look has followed yet."""
-        self._has_news = False
-        """Whether an event came that no look has followed which came to its end."""
         self._patience: timedelta | None = None
         """How long to wait for an answer, if not as long as the engine's own limits allow."""
         self._woken = asyncio.Event()
@@ -179,8 +174,7 @@ class Watcher:
         """
         if not self._began:
             return ()
-        has_news = self._has_news or self._failed
-        self._patience = self._pace.last_news if has_news else self._pace.last_answer
+        self._patience = self._pace.last_answer
         self._wake()
         return await self._look()
 
@@ -226,7 +220,6 @@ class Watcher:
         """Note an event: a look is to follow, and what failed may be tried again."""
         now = self._clock()
         self._burst = (self._burst[0] if self._burst else now, now)
-        self._has_news = True
         for name in self._failed:
             self._asked.pop(name, None)
         self._woken.set()
@@ -244,7 +237,6 @@ class Watcher:
             except EngineError as error:
                 self._note_trouble(error)
                 return ()
-            self._has_news = self._burst is not None
             if self._connected:
                 self._end_trouble()
             wanted = choose(images, self._settled, self._asked)

@@ -116,6 +116,30 @@ async def test_a_changed_dependency_is_hit_as_after_a_full_import_with_fewer_byt
     assert OWN not in {tag for image in after.api.images.list() for tag in image.tags}
 
 
+async def test_of_services_on_one_base_image_each_is_cut(
+    fresh_engine: FreshEngine, tmp_path: Path
+) -> None:
+    before, after = fresh_engine(), fresh_engine()
+    directory = DirectoryStore(tmp_path / "store")
+    import_busybox(before.api, "base:1")
+    services = [service(name, f"shop-{name}:latest") for name in ("web", "job")]
+    contexts: dict[str, BuildContext] = {}
+    for one in services:
+        folder = write(tmp_path / one.name, DOCKERFILE, {**FILES, "name": one.name.encode()})
+        built(before, folder, f"shop-{one.name}:latest")
+        (folder / "package.json").write_bytes(b'{"a": 2}')
+        contexts[one.name] = BuildContext(folder, folder / "Dockerfile")
+    await export(before.host, directory, services)
+    transfer(before.api, after.api, "base:1")
+    notes = Notes()
+
+    result = await import_(after.host, directory, services, notes=notes, contexts=contexts)
+
+    left = [done.left and done.left.reason for done in result.services]
+    assert left == ["package.json has changed"] * 2, notes.lines
+    assert after.api.images.get("base:1").id == before.api.images.get("base:1").id
+
+
 INSTRUCTIONS = (
     "ENV A={n}",
     "ENV B=x C={n}",

@@ -123,9 +123,9 @@ class _Import:
         info = await self._engine.info()
         hits = await self._find(services, info)
         if hits:
-            found = [hit.entry for hit in hits.values()]
+            found = {name: hit.entry for name, hit in hits.items()}
             own = {s.name: frozenset(ref.familiar for ref in s.images) for s in services}
-            shared_out = share_out_tags({name: hit.entry for name, hit in hits.items()}, own)
+            shared_out = share_out_tags(found, own)
             hits = {name: replace(hit, entry=shared_out[name]) for name, hit in hits.items()}
             loader = Loader(
                 self._engine,
@@ -195,21 +195,27 @@ class _Import:
         return hits
 
     async def _cut(
-        self, loader: Loader, service: Service, entry: Entry, found: Sequence[Entry]
+        self, loader: Loader, service: Service, entry: Entry, found: Mapping[str, Entry]
     ) -> Entry:
-        """Leave out what the next build of a service certainly cannot use."""
+        """Leave out what the next build of a service certainly cannot use.
+
+        Args:
+            found: all entries as they are stored: a base image that several services have goes with
+                one of them, and is the base image of all.
+        """
         if not entry.images or entry.images[0].parent is None:
             return entry  # as BuildKit's are
         if loader.knows(entry, service.images):
             return entry  # a machine that is kept has more to build on than this entry
         bases: dict[str, set[Digest]] = {}
-        for tag, config in tags_of(found):
+        for tag, config in tags_of(found.values()):
             bases.setdefault(tag, set()).add(config)
         bases |= loader.bases(entry)  # the engine keeps its own
         context = self._settings.contexts[service.name]
         try:
             cut = await leave_out(
                 self._reading,
+                found[service.name],
                 entry,
                 service,
                 context,

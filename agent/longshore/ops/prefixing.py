@@ -54,6 +54,7 @@ class BuildContext:
 async def leave_out(
     reading: Reading,
     entry: Entry,
+    sent: Entry,
     service: Service,
     context: BuildContext,
     bases: Mapping[str, Collection[Digest]],
@@ -64,6 +65,8 @@ async def leave_out(
     """Cut an entry down to what the next build can use; `None` if that may be all of it.
 
     Args:
+        entry: as it is stored, with all tags that its images had.
+        sent: the same, with the tags that it is to be loaded with; this is what is cut.
         bases: which images a tag may stand for when the build begins, by their configs.
 
     Raises:
@@ -83,7 +86,7 @@ async def leave_out(
         raise Unclear(f"{error.filename}: {error.strerror or error}") from error
     if end == len(chain.images):
         return None
-    return cut(entry, chain, base, end, reason, service.images)
+    return cut(sent, chain_of(sent), base, end, reason, service.images)
 
 
 class _Comparing:

@@ -145,11 +145,14 @@ class _Export:
         started = self._settings.clock()
         # Before the first listing: whatever is relied on was live at this moment or later.
         # The engine is asked while the store is being connected to.
-        async with meanwhile(self._reading.store.now()) as now:
-            info = await self._engine.info()
+        async with (
+            meanwhile(self._reading.store.now()) as now,
+            meanwhile(self._engine.info()) as said,
+        ):
             chains = await find_chains(
                 self._engine, services, self._report, parents=self._settings.parents
             )
+            info = await said
             caches = await read_caches(services, info.image_store, self._report)
             basis = await now if chains or caches else None
         if basis is not None:

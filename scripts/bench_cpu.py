@@ -7,12 +7,12 @@ The seconds are written to FILE. A compression level is a choice; what is left i
 
 from __future__ import annotations
 
-import atexit
+import os
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from longshore.cli import main as longshore
 from longshore.core import codec
@@ -56,7 +56,13 @@ def main() -> None:
     file = Path(sys.argv.pop(1))
     library: Any = codec
     library.zstandard = _Library(library.zstandard)
-    atexit.register(lambda: file.write_text(repr(_Measured.seconds)))
+    leave = os._exit
+
+    def noted(code: int) -> NoReturn:
+        file.write_text(repr(_Measured.seconds))
+        leave(code)
+
+    os._exit = noted  # which is how longshore ends
     longshore()
 
 

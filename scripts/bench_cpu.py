@@ -58,9 +58,9 @@ def main() -> None:
     library.zstandard = _Library(library.zstandard)
     leave = os._exit
 
-    def noted(code: int) -> NoReturn:
+    def noted(status: int) -> NoReturn:
         file.write_text(repr(_Measured.seconds))
-        leave(code)
+        leave(status)
 
     os._exit = noted  # which is how longshore ends
     longshore()

@@ -40,6 +40,7 @@ class Run:
     cpu_seconds: float
     rss_mib: float
     output: str
+    compress_cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -106,13 +107,21 @@ def run(command: Sequence[str | Path], environment: dict[str, str], **options: A
 
 
 def longshore(
-    verb: str, engine: ThrowawayEngine, store: Path, *more: str, module: str = "longshore"
+    verb: str, engine: ThrowawayEngine, store: Path, *more: str, measured: Path | None = None
 ) -> Run:
-    """Run a longshore command, its start-up included."""
-    command = [sys.executable, "-m", module, verb, "--strict", *PROJECT]
+    """Run a longshore command, its start-up included.
+
+    Args:
+        measured: where to have written what its calls that compress take, if that is wanted.
+    """
+    agent = ["scripts.bench_cpu", str(measured)] if measured else ["longshore"]
+    command = [sys.executable, "-m", *agent, verb, "--strict", *PROJECT]
     environment = engine.environment()
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles longshore at each start
-    return run([*command, "--store", f"file://{store}", *more], environment)
+    done = run([*command, "--store", f"file://{store}", *more], environment)
+    if measured:
+        done.compress_cpu_seconds = float(measured.read_text())
+    return done
 
 
 def drop_caches() -> None:

@@ -1,7 +1,7 @@
 """Exports that read the engine's disk, beside `docker save` and exports through it, alternating.
 
 Each store is a fresh directory. CPU is what the kernel accounts to the agent's process, start-up
-included; `scripts/bench_agent.py` tells how much of it was spent in calls that compress.
+included; `scripts/bench_cpu.py` tells how much of it was spent in calls that compress.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.workload import Workload, write_code, write_context
 
 def uncompressed_seconds(done: Run) -> float:
     """Tell the CPU seconds of an agent's run that it did not spend in calls that compress."""
-    return done.cpu_seconds - float(done.output.rpartition("compressing took ")[2].split()[0])
+    return done.cpu_seconds - done.compress_cpu_seconds
 
 
 def docker_save(engine: ThrowawayEngine, *through: str) -> Run:
@@ -106,7 +106,9 @@ def measure(
     def exported(*more: str) -> Run:
         shutil.rmtree(store, ignore_errors=True)
         cold()
-        return longshore("export", engine, store, *more, module="scripts.bench_agent")
+        return longshore(
+            "export", engine, store, *more, measured=store.with_name("compress-seconds")
+        )
 
     def saved() -> Run:
         cold()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from longshore.core.read_plan import RangeRead
+from longshore.ops.tasks import give_up
 from longshore.store.contract import Store
 
 
@@ -47,12 +47,8 @@ class Fetcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tasks, self._tasks = list(self._tasks.values()), {}
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        tasks, self._tasks = self._tasks, {}
+        await give_up(tasks.values())
 
     async def get(self, index: int) -> bytearray:
         """Return a range, as soon as it is there.

@@ -238,8 +238,7 @@ class _Import:
         def fetched(size_bytes: int) -> None:
             self._result.downloaded_bytes += size_bytes
 
-        held = self._reading.room.held_bytes
-        try:
+        with self._reading.room.for_now():
             return await import_cache(
                 self._reading,
                 service,
@@ -248,8 +247,6 @@ class _Import:
                 fetched=fetched,
                 report=self._report,
             )
-        finally:
-            self._reading.room.give_back(self._reading.room.held_bytes - held)
 
     @property
     def _window_bytes(self) -> int:

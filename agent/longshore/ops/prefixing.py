@@ -123,15 +123,13 @@ class _Comparing:
         if copy is None:
             return None
         digest = Digest(self._chain.images[step.index].layers[-1])
-        held = self._reading.room.held_bytes
         try:
-            layer = await read_layer(
-                self._reading, self._entry, digest, self._window_bytes, self._fetched
-            )
+            with self._reading.room.for_now():
+                layer = await read_layer(
+                    self._reading, self._entry, digest, self._window_bytes, self._fetched
+                )
         except LongshoreError:  # whoever loads it will say so
             return None
-        finally:
-            self._reading.room.give_back(self._reading.room.held_bytes - held)
         if layer is None:
             return None
         folder = working_folder(self._entry, self._chain, step.index)

@@ -16,6 +16,7 @@ from longshore.core.rebuilding import BlobBuilder, open_chunk
 from longshore.core.recipe import Chunk, Recipe
 from longshore.errors import CorruptData
 from longshore.ops.fetching import Fetcher
+from longshore.ops.tasks import give_up
 from longshore.store.contract import Store
 
 RANGE_BYTES = 8 << 20
@@ -126,9 +127,7 @@ class ChunkStream:
         trace: TracebackType | None,
     ) -> None:
         if self._ahead is not None:
-            self._ahead.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._ahead
+            await give_up([self._ahead])
 
     async def next(self) -> list[bytes]:
         """Return the next chunks in plain; there has to be one."""

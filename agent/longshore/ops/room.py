@@ -7,7 +7,8 @@ large ones are fetched one by one, and what is kept is counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
 
@@ -78,6 +79,15 @@ class Room:
     def give_back(self, size_bytes: int) -> None:
         """Count off what is not kept any more."""
         self.held_bytes -= size_bytes
+
+    @contextlib.contextmanager
+    def for_now(self) -> Iterator[None]:
+        """Give back in the end what was taken meanwhile."""
+        held = self.held_bytes
+        try:
+            yield
+        finally:
+            self.give_back(self.held_bytes - held)
 
 
 def _decoded(decode: Callable[[bytes], T], stored: bytes) -> T | LongshoreError:

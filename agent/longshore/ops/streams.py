@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import TypeVar
 
+from longshore.ops.tasks import give_up
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,4 @@ async def one_ahead(blocks: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
                 ahead = asyncio.ensure_future(anext(blocks, None))
                 yield block
         finally:
-            if not ahead.done():
-                ahead.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await ahead
+            await give_up([ahead])

@@ -30,7 +30,15 @@ async def meanwhile(work: Coroutine[Any, Any, T]) -> AsyncGenerator[asyncio.Task
     try:
         yield task
     finally:
+        await give_up([task])
+
+
+async def give_up(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks that nobody waits for any more, and wait until they have ended, however."""
+    given_up = list(tasks)
+    for task in given_up:
         task.cancel()
+    for task in given_up:
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Shell
-from tests.support.expiring import ExpiringProxy, InThread
+from tests.support.expiring import ExpiringProxy
 from tests.support.fake_engine import FakeEngine
+from tests.support.loop_thread import InThread
 from tests.support.providers import Process
 from tests.support.raw_s3 import RawBucket
 from tests.support.seaweedfs import ADMIN, SeaweedFS

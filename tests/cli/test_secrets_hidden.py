@@ -14,9 +14,9 @@ import pytest
 from tests.cli.conftest import STEPS, Shell
 from tests.cli.test_startup import SOURCE
 from tests.support.echoing import EchoingServer
-from tests.support.expiring import InThread
 from tests.support.fake_docker import FakeDocker
 from tests.support.fake_engine import FakeEngine
+from tests.support.loop_thread import InThread
 from tests.support.providers import Process
 from tests.support.s3_fixtures import isolate_from_host
 

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from tests.engine_fixtures import FreshEngine
 from tests.support.cache import export, import_, service
 from tests.support.images import import_busybox
+from tests.support.loop_thread import all_accepted
 
 from longshore.engine.docker import DockerEngine
 from longshore.store.directory import DirectoryStore
@@ -53,6 +54,7 @@ async def forwarded(socket: str, tls: ssl.SSLContext | None = None) -> AsyncIter
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
+        await all_accepted()
 
 
 def make_certificates(folder: Path) -> ssl.SSLContext:

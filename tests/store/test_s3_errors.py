@@ -14,6 +14,7 @@ from typing import Any, Self
 import pytest
 from aiobotocore.session import AioSession
 from tests.support.faults import Answer, ScriptedServer, http_answer, reset
+from tests.support.loop_thread import all_accepted
 from tests.support.s3_fixtures import open_s3_store
 from tests.support.seaweedfs import Credentials
 
@@ -390,6 +391,7 @@ async def test_a_server_that_takes_no_bytes_is_given_up(monkeypatch: pytest.Monk
         store._connection._connect_timeout = timedelta(0)
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
             await store.put("a/b", bytes(16 * 1024 * 1024))  # more than socket buffers hold
+    await all_accepted()
     server.close()
 
 
@@ -620,6 +622,7 @@ async def test_an_untrusted_certificate_is_not_retried(
     async with open_store(f"https://127.0.0.1:{port}") as store:
         with pytest.raises(StoreError, match=r"certificate .* is not trusted") as caught:
             await store.get("a/b", limit_bytes=1)
+    await all_accepted()
     server.close()
     assert not isinstance(caught.value, StoreUnavailable)
     assert_fit_for_people(caught.value)
@@ -635,6 +638,7 @@ async def test_tls_to_a_server_without_it_is_not_retried() -> None:
     async with open_store(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
         with pytest.raises(StoreError, match="does not speak TLS") as caught:
             await store.get("a/b", limit_bytes=1)
+    await all_accepted()
     server.close()
     assert not isinstance(caught.value, StoreUnavailable)
 

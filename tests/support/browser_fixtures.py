@@ -6,19 +6,14 @@ that tests which use both must be plain functions; what they look at runs in a t
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
+from tests.support.loop_thread import InThread
 from tests.support.page_app import PageApp
-
-T = TypeVar("T")
 
 # Read now: the tests themselves see no variables of the host.
 _BROWSER = os.environ.get("LONGSHORE_CHROMIUM") or "chromium"
@@ -58,39 +53,9 @@ def _give_up(reason: str) -> None:
     pytest.skip(text)
 
 
-class Beside:
+class Beside(InThread):
     """A page's application that is served in a thread, with an event loop of its own."""
 
     def __init__(self, app: PageApp) -> None:
+        super().__init__(app.served())
         self.app = app
-        self._loop = asyncio.new_event_loop()
-        self._end = asyncio.Event()
-        self._ready: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Beside:
-        self._thread.start()
-        self._ready.result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def do(self, action: Callable[[], T]) -> T:
-        """Call a function in the application's thread, and return what it does."""
-
-        async def call() -> T:
-            return action()
-
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        async with self.app.served():
-            self._ready.set_result(None)
-            await self._end.wait()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from tests.support.loop_thread import all_accepted
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _VERSIONED = re.compile(r"/v(\d+)\.(\d+)(/.*)")
@@ -77,6 +78,7 @@ class Engine29:
             try:
                 yield f"unix://{path}"
             finally:
+                await all_accepted()
                 await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Coroutine
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
 from tests.support.faults import LoopbackServer, Received, http_answer, read_request
 
-T = TypeVar("T")
 EXPIRED = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>ExpiredToken</Code>'
     b"<Message>The provided token has expired.</Message></Error>"
@@ -59,31 +54,3 @@ def _last(request: Received) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"{request.method} {request.path} HTTP/1.1\r\n{lines}\r\n"
     return head.encode("latin-1") + request.body
-
-
-class InThread:
-    """Run a server in a thread, for tests of what has an event loop of its own."""
-
-    def __init__(self, server: LoopbackServer) -> None:
-        self._server = server
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._wait(self._server.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._wait(self._server.__aexit__(None, None, None))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from tests.support.loop_thread import all_accepted
+
 _CHUNK_BYTES = 64 * 1024
 
 SLOW_DOWN = (
@@ -64,6 +66,7 @@ class LoopbackServer(ABC):
         trace: TracebackType | None,
     ) -> None:
         assert self._server is not None
+        await all_accepted()
         self._server.close()
         while self._tasks:
             for task in self._tasks:
@@ -80,7 +83,8 @@ class LoopbackServer(ABC):
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.close())
+        # What is still to be written to a peer that does not read would keep it open.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

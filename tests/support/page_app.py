@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+from tests.support.loop_thread import all_accepted
 
 from longshore.service.access import Access
 from longshore.service.page import add_page
@@ -68,6 +69,7 @@ class PageApp:
                 await web.UnixSite(runner, unix).start()
             yield self
         finally:
+            await all_accepted()
             await runner.cleanup()
 
     async def _health(self, _: web.Request) -> web.Response:

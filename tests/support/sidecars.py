@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from aiohttp import web
+from tests.support.loop_thread import LoopThread, all_accepted
 
 from longshore.config_values import Listen
 from longshore.service.api import add_api
@@ -116,6 +117,7 @@ class ThreadedSidecar:
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
+        self._thread = LoopThread()
         self._folder = tempfile.TemporaryDirectory(prefix="ls-")  # names of sockets are short
         self.socket = Path(self._folder.name) / "s.sock"
         self.life = Life()
@@ -124,9 +126,7 @@ class ThreadedSidecar:
         self.jobs: Jobs
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._thread.__enter__()
         self.run(self._open())
         return self
 
@@ -137,9 +137,7 @@ class ThreadedSidecar:
         trace: TracebackType | None,
     ) -> None:
         self.run(self.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.__exit__(kind, error, trace)
         self.clean_up()
 
     def clean_up(self) -> None:
@@ -148,7 +146,7 @@ class ThreadedSidecar:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something in the sidecar's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+        return self._thread.run(work)
 
     async def _open(self) -> None:
         self.forks = StubForks(self._start)
@@ -163,10 +161,9 @@ class ThreadedSidecar:
 
     async def close(self) -> None:
         """Be gone; the file of the socket stays, as if it had been killed."""
+        await all_accepted()
         await self._runner.cleanup()
         self._claimed.lock.close()
-        for _ in range(20):  # what was aborted is closed in the next turns of the loop
-            await asyncio.sleep(0)
 
     def _start(self, process: StubProcess) -> None:
         def run() -> None:

@@ -99,7 +99,7 @@ async def _live(parts: _Parts) -> int:
         sidecar = Sidecar(
             plan,
             jobs,
-            warm=forks.warm,
+            warm=forks.prepare,
             app=partial(_app, parts, jobs, metrics),
             watch=watcher,
             say=parts.log.line,

@@ -364,6 +364,28 @@ def test_unknown_fields_of_an_entry_are_ignored() -> None:
     assert read_entry(changed(STORED_ENTRY, add)) == ENTRY
 
 
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from(range(3)), st.integers(0, 60 << 20), st.integers(1, 1 << 20))
+        ),
+        max_size=2,
+    )
+)
+def test_a_recipe_tells_how_long_its_packs_have_to_be(
+    streams: list[list[tuple[int, int, int]]],
+) -> None:
+    # As when they are read: one reference for each pack.
+    packs = [Ref("main", f"01a2035e-dbb0-7862-b447-f2c7f272fa2{number}") for number in range(3)]
+    chunks = [[Chunk(b"", 1, packs[p], o, stored) for p, o, stored in rows] for rows in streams]
+    recipe = Recipe(RECIPE.digest, 0, "tar", tuple(map(tuple, chunks)))
+
+    assert recipe.pack_ends() == {
+        pack: max(c.offset + c.stored_bytes for part in chunks for c in part if c.pack == pack)
+        for pack in recipe.packs
+    }
+
+
 def test_unknown_fields_of_a_recipe_are_ignored() -> None:
     def add(document: Json) -> None:
         document["colour"] = document["streams"][1]["colour"] = ["red"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -42,6 +44,37 @@ async def entry_of(engine: TinyEngine, *, parents: bool = True) -> Entry:
 
 def layers(*images: EngineImage) -> set[Digest]:
     return {diff_id for image in images for diff_id in image.diff_ids}
+
+
+class Counting(TinyEngine):
+    """An engine that counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    async def inspect(self, name: str) -> EngineImage | None:
+        self.asked[name] += 1
+        await asyncio.sleep(0)  # as an engine does, answer later
+        return await super().inspect(name)
+
+
+async def test_images_that_services_share_are_asked_for_once_and_are_in_all_their_chains() -> None:
+    engine = Counting()
+    engine.make(STEPS, "web:1")
+    engine.make([*STEPS[:-1], ("COPY db .", b"data")], "db:1")
+    services = [WEB, service("gone", "gone:1"), service("db", "db:1")]
+    notes = Notes()
+
+    chains = await find_chains(engine, services, notes, parents=True)
+
+    alone = {one.name: await find_chains(engine, [one], Notes(), parents=True) for one in services}
+    assert list(chains) == ["web", "db"]
+    assert chains == {**alone["web"], **alone["db"]}
+    assert chains["web"].images[1:] == chains["db"].images[1:]
+    shared = [image.id for image in chains["web"].images[1:]]
+    assert [engine.asked[image] for image in shared] == [1 + 2] * (len(STEPS) - 1)
+    assert ["gone:1" in str(warning) for warning in notes.warnings] == [True]
 
 
 async def rebuilt(engine: TinyEngine) -> Chain:

@@ -340,7 +340,7 @@ async def test_the_page_shows_what_the_real_commands_tell_of_a_real_store(
     shop: dict[str, Any],
 ) -> None:
     forks = Forks(perform_task, preload=["longshore.cli_preloaded"])
-    await asyncio.to_thread(forks.warm)
+    await asyncio.to_thread(forks.prepare)
     jobs = Jobs(
         forks,
         now=lambda: NOW,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def forks() -> Forks:
     made = Forks(perform, preload=("tests.support.sidecar_tasks",))
-    made.warm()
+    made.prepare()
     return made
 
 
@@ -83,6 +83,37 @@ async def test_only_what_nobody_waits_for_leaves_the_processor_to_others(forks: 
     assert waited.document["group"]  # the terminal's signals are not for it
 
 
+def spare_of(forks: Forks) -> int:
+    """Have a process wait for a task, and say which."""
+    forks.prepare()
+    assert forks._spare is not None
+    assert forks._spare.pid is not None
+    return forks._spare.pid
+
+
+async def pid_of_next(forks: Forks) -> object:
+    outcome, _ = await run(forks, "pid")
+    assert outcome is not None
+    return outcome.document["pid"]
+
+
+async def test_the_process_that_waits_does_the_next_task_and_no_other(forks: Forks) -> None:
+    waiting = spare_of(forks)
+    assert spare_of(forks) == waiting  # one is enough
+
+    assert await pid_of_next(forks) == waiting
+    assert await pid_of_next(forks) not in (waiting, os.getpid())
+    assert not is_running(waiting)
+
+
+async def test_a_process_that_waited_and_was_killed_fails_no_task(forks: Forks) -> None:
+    waiting = spare_of(forks)
+    os.kill(waiting, signal.SIGKILL)
+    await until(lambda: not is_running(waiting))
+
+    assert await pid_of_next(forks) != waiting
+
+
 async def test_memory_of_a_task_is_told_and_is_free_when_it_has_ended(forks: Forks) -> None:
     much, _ = await run(forks, "memory")
     little, _ = await run(forks, "rank")
@@ -127,7 +158,10 @@ from longshore.service.process import Forks
 from longshore.service.task import Task
 
 async def main():
-    process = Forks(perform, preload=()).start(Task("export", tuple(sys.argv[1:])))
+    forks = Forks(perform, preload=())
+    process = forks.start(Task("export", tuple(sys.argv[1:])))
+    forks.prepare()
+    print(forks._spare.pid, flush=True)
     async for event in process.events():
         print(event.text, flush=True)
 
@@ -148,9 +182,11 @@ async def test_a_sidecar_that_is_killed_takes_its_jobs_with_it(tmp_path: Path) -
     )
     with sidecar:
         assert sidecar.stdout is not None
+        spare = int(await asyncio.to_thread(sidecar.stdout.readline))
         job = int(await asyncio.to_thread(sidecar.stdout.readline))
         assert is_running(job)
+        assert is_running(spare)
 
         sidecar.kill()
-        await until(lambda: not is_running(job))
+        await until(lambda: not is_running(job) and not is_running(spare))
     assert (tmp_path / "taken-back").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,25 @@ async def test_what_was_warmed_up_is_not_read_again(monkeypatch: pytest.MonkeyPa
     made = new_session().create_client("s3", region_name="us-east-1", **s3_session._NOBODY)
     async with made as client:
         assert client.meta.service_model.service_name == "s3"
+
+
+def test_a_session_that_was_made_before_is_given_once_and_never_for_a_profile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(s3_session, "_ready", [])
+    warm()
+    (ready,) = s3_session._ready
+    config = tmp_path / "config"
+    config.write_text("[profile ci]\nregion = mars-north-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    named = new_session("ci")
+    assert named is not ready
+    assert named.get_config_variable("region") == "mars-north-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "mars-south-1")  # nothing was read in advance
+    assert new_session() is ready
+    assert ready.get_config_variable("region") == "mars-south-1"
+    assert new_session() is not ready
 
 
 def test_servers_are_told_who_asks() -> None:

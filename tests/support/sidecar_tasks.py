@@ -31,6 +31,8 @@ def perform(task: Task, tell: Tell) -> Outcome:
         document["nice"] = os.getpriority(os.PRIO_PROCESS, 0)
         document["batch"] = os.sched_getscheduler(0) == os.SCHED_BATCH
         document["group"] = os.getpgid(0) == os.getpid()
+    elif what == "pid":
+        document["pid"] = os.getpid()
     elif what == "memory":
         document["bytes"] = len(bytearray(os.urandom(1) * (96 << 20)))
     elif what == "long":

@@ -80,6 +80,9 @@ class StubForks:
         self.loop = asyncio.get_running_loop()
         self._does = does
 
+    def prepare(self) -> None:
+        """Have none ready."""
+
     def start(self, task: Task) -> StubProcess:
         process = StubProcess(task, self.loop)
         self.started.append(process)

@@ -54,6 +54,21 @@ class Recipe:
         """The packs that it needs, in the order of first use."""
         return tuple(dict.fromkeys(chunk.pack for stream in self.streams for chunk in stream))
 
+    def pack_ends(self) -> dict[Ref, int]:
+        """Tell how long each pack has to be for what this needs of it."""
+        ends: dict[Ref, int] = {}
+        end = 0
+        before: Ref | None = None
+        for stream in self.streams:
+            for chunk in stream:
+                # A dictionary for each chunk would take ten times as long, in every export.
+                if chunk.pack is not before:
+                    before, end = chunk.pack, ends.get(chunk.pack, 0)
+                reached = chunk.offset + chunk.stored_bytes
+                if reached > end:
+                    end = ends[chunk.pack] = reached
+        return ends
+
     @property
     def stored_bytes(self) -> int:
         """What its chunks weigh in their packs."""

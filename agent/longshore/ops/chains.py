@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,8 +14,10 @@ from longshore.core.tags import without_partial
 from longshore.engine.contract import Engine, EngineImage
 from longshore.errors import NotBuilt
 from longshore.ops.report import Report
+from longshore.ops.tasks import for_each
 
 MAX_IMAGES = 1000  # of a service; the engines stop at 125 layers, but not at steps without one
+_AT_ONCE = 4  # services
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,64 +42,83 @@ async def find_chains(
     Args:
         parents: follow each image to the one it was built on, and so on to the base image.
     """
+    looking = _Looking(engine, parents=parents)
+    found = await for_each(looking.find, services, at_once=_AT_ONCE)
     chains: dict[str, Chain] = {}
-    for service in services:
+    for service, (chain, said) in zip(services, found, strict=True):
+        for one in said:
+            if isinstance(one, NotBuilt):
+                report.warn(one)
+            else:
+                report.line(one)
+        if chain is not None:
+            chains[service.name] = chain
+    return chains
+
+
+class _Looking:
+    """Looks services up side by side; what several are built on is asked for once."""
+
+    def __init__(self, engine: Engine, *, parents: bool) -> None:
+        self._engine = engine
+        self._parents = parents
+        self._asked: dict[str, asyncio.Task[EngineImage | None]] = {}
+
+    async def find(self, service: Service) -> tuple[Chain | None, list[NotBuilt | str]]:
+        """Look up the images of a service, and tell what is to be said about them."""
         images: dict[Digest, EngineImage] = {}
         named: list[Digest] = []
+        said: list[NotBuilt | str] = []
         for reference in service.images:
-            image = await engine.inspect(reference.familiar)
+            image = await self._engine.inspect(reference.familiar)
             if image is None:
                 text = (
                     f"{service.name}: there is no image {reference.familiar};"
                     " build it before the export"
                 )
-                if service.buildkit_cache is None:
-                    report.warn(NotBuilt(text))
-                else:  # with another driver than `docker`, builds leave nothing in the engine
-                    report.line(text)
+                # With another driver than `docker`, builds leave nothing in the engine.
+                said.append(NotBuilt(text) if service.buildkit_cache is None else text)
             elif not image.diff_ids:
-                report.warn(
+                said.append(
                     NotBuilt(f"{service.name}: {reference.familiar} has no layers to be cached")
                 )
             else:
                 named.append(image.id)
-                if parents:
-                    await _walk(engine, service.name, image, images, report)
+                if self._parents:
+                    said += await self._walk(service.name, image, images)
                 else:
                     images[image.id] = image
                 continue
             if not named:
                 break  # without its own image a service is nothing
-        if images:
-            # What is not stored is nobody's parent: who imports could not find it.
-            found = [
-                image if parents or image.parent in images else replace(image, parent=None)
-                for image in images.values()
-            ]
-            chains[service.name] = Chain(tuple(found), tuple(dict.fromkeys(named)), parents)
-    return chains
+        if not images:
+            return None, said
+        # What is not stored is nobody's parent: who imports could not find it.
+        found = [
+            image if self._parents or image.parent in images else replace(image, parent=None)
+            for image in images.values()
+        ]
+        return Chain(tuple(found), tuple(dict.fromkeys(named)), self._parents), said
 
+    async def _walk(
+        self, service: str, image: EngineImage, images: dict[Digest, EngineImage]
+    ) -> list[str]:
+        """Add an image and its parents, down to the base image; tell what had to be left out."""
+        following: EngineImage | None = image
+        while following is not None and following.id not in images and len(images) < MAX_IMAGES:
+            if not following.diff_ids:
+                text = "has no layers yet, which no engine can save; it is left out"
+                return [f"{service}: {short(following.id)} {text}"]
+            # A step that an import named for `--cache-from` is a step like any other.
+            images[following.id] = replace(following, tags=without_partial(following.tags))
+            parent = following.parent
+            following = None if parent is None else await self._inspect(parent)
+        return []
 
-async def _walk(
-    engine: Engine,
-    service: str,
-    image: EngineImage,
-    images: dict[Digest, EngineImage],
-    report: Report,
-) -> None:
-    """Add an image and its parents, down to the base image."""
-    following: EngineImage | None = image
-    while following is not None and following.id not in images and len(images) < MAX_IMAGES:
-        if not following.diff_ids:
-            report.line(
-                f"{service}: {short(following.id)} has no layers yet, which no engine can save;"
-                " it is left out"
-            )
-            return
-        # A step that an import named for `--cache-from` is a step like any other.
-        images[following.id] = replace(following, tags=without_partial(following.tags))
-        parent = following.parent
-        following = None if parent is None else await engine.inspect(parent)
+    async def _inspect(self, parent: Digest) -> EngineImage | None:
+        if parent not in self._asked:
+            self._asked[parent] = asyncio.create_task(self._engine.inspect(parent))
+        return await self._asked[parent]
 
 
 def keep_stored_parents(chain: Chain, entries: Iterable[Entry], blobs: Collection[Digest]) -> Chain:

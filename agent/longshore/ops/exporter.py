@@ -35,7 +35,7 @@ from longshore.ops.publishing import ExportSettings, Publisher
 from longshore.ops.reachable import Reachable, Reading, find_reachable, reach_others
 from longshore.ops.report import Report
 from longshore.ops.saving import cut_archive
-from longshore.ops.tasks import meanwhile
+from longshore.ops.tasks import for_each, meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,22 +194,23 @@ class _Export:
             chains[service] = chain.images
         await self._store_missing(form, publisher, chains, reachable)
         sizes = {d: (ref, recipe.size_bytes) for d, (ref, recipe) in reachable.blobs.items()}
-        for service, images in chains.items():
-            contents = form.describe(images, reachable.documents, sizes)
+
+        async def publish(service: str) -> ExportedService:
+            contents = form.describe(chains[service], reachable.documents, sizes)
             new = frozenset(Digest(blob.digest) for blob in contents.blobs) - before
             entry = await publisher.publish(
                 "image", service, contents, reachable, new_blobs=len(new)
             )
             earlier = reachable.newest.get((self._reading.scopes[0], service))
-            self._result.services.append(
-                ExportedService(
-                    service=service,
-                    entry=entry.id,
-                    unchanged=earlier is not None and earlier.images == entry.images,
-                    images=tuple(images),
-                    layers=_layers(entry, new),
-                )
+            return ExportedService(
+                service=service,
+                entry=entry.id,
+                unchanged=earlier is not None and earlier.images == entry.images,
+                images=tuple(chains[service]),
+                layers=_layers(entry, new),
             )
+
+        self._result.services += await for_each(publish, chains, at_once=self._settings.concurrency)
 
     async def _store_missing(
         self,

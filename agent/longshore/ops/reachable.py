@@ -337,11 +337,7 @@ def _add_recipe(
     reading: Reading, reachable: Reachable, digest: Digest, ref: Ref, report: Report
 ) -> None:
     recipe = reachable.recipes[ref]
-    ends: dict[Ref, int] = {}
-    for stream in recipe.streams:
-        for chunk in stream:
-            end = chunk.offset + chunk.stored_bytes
-            ends[chunk.pack] = max(ends.get(chunk.pack, 0), end)
+    ends = recipe.pack_ends()
     broken = {pack for pack, end in ends.items() if reachable.pack_sizes.get(pack, -1) < end}
     if not broken:
         reachable.blobs.setdefault(digest, (ref, recipe))
@@ -359,5 +355,5 @@ def _add_recipe(
         for chunk in stream:
             if len(reachable.chunks) >= MAX_KNOWN_CHUNKS:
                 return
-            if chunk.pack not in broken:
+            if not broken or chunk.pack not in broken:
                 reachable.chunks.setdefault(chunk.id, chunk)

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from longshore.service.process import Forks, TaskProcess
 from longshore.service.task import Event, Line, Outcome, Progress, Task
@@ -179,6 +179,7 @@ class Jobs:
             raise
         finally:
             await asyncio.shield(process.close())
+            self._prepare()
 
     async def finish(self) -> None:
         """Wait until everything that was taken in has come to its end."""
@@ -206,9 +207,12 @@ class Jobs:
                 self._moving = job
             job.state, job.started = "running", self._now()
             self._tell(job, None)
-            running = asyncio.create_task(self._run(job), name=f"job {job.id}")
-            self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            self._spawn(self._run(job), f"job {job.id}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        running = asyncio.create_task(work, name=name)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
 
     async def _run(self, job: Job) -> None:
         code = 0
@@ -231,6 +235,15 @@ class Jobs:
                 self._moving = None
             self._end(job, _state(job, code))
             self._go_on()
+            self._prepare()
+
+    def _prepare(self) -> None:
+        if not self.closed and not self.queued:
+            self._spawn(self._have_one_ready(), "prepare")
+
+    async def _have_one_ready(self) -> None:
+        with contextlib.suppress(OSError, EOFError):  # whoever needs one will hear of it
+            await asyncio.to_thread(self._forks.prepare)
 
     def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, self._now()

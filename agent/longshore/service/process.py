@@ -44,20 +44,31 @@ class Forks:
         self._perform = perform
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
+        self._spare: TaskProcess | None = None
+        self._preparing = threading.Lock()
 
-    def warm(self) -> None:
-        """Import what is to be preloaded; takes a second or so, and blocks."""
-        process = self._context.Process(target=int, daemon=True)
-        process.start()
-        process.join()
-        process.close()
+    def prepare(self) -> None:
+        """Have a process wait for the next task; blocks, the first time for a second or so."""
+        with self._preparing:
+            if self._spare is None:
+                self._spare = self._fork()
 
     def start(self, task: Task) -> TaskProcess:
-        """Start a process; blocks for a few milliseconds."""
+        """Give a task to the process that waits for one, or to a new one; blocks for that long."""
+        with self._preparing:
+            process, self._spare = self._spare, None
+        if process is not None:
+            with contextlib.suppress(OSError):  # somebody has ended it
+                process.give(task)
+                return process
+            process.drop()
+        process = self._fork()
+        process.give(task)
+        return process
+
+    def _fork(self) -> TaskProcess:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_run, args=(self._perform, task, theirs), daemon=True
-        )
+        process = self._context.Process(target=_run, args=(self._perform, theirs), daemon=True)
         try:
             process.start()
         finally:
@@ -78,6 +89,14 @@ class TaskProcess:
     def pid(self) -> int | None:
         """Its number."""
         return self._process.pid
+
+    def give(self, task: Task) -> None:
+        """Have it do a task, its only one.
+
+        Raises:
+            OSError: it is not there any more.
+        """
+        self._connection.send(task)
 
     async def events(self) -> AsyncIterator[Event]:
         """Hear what it tells, until it has ended; then `outcome` is set, unless it crashed."""
@@ -132,15 +151,25 @@ class TaskProcess:
         self._connection.close()
         return CRASHED if code is None else code
 
+    def drop(self) -> None:
+        """Let it go, as it was given nothing to do."""
+        self._connection.close()
+        self._process.join()
+        self._process.close()
+
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, ValueError):
             if self._process.pid is not None and self._process.is_alive():
                 os.kill(self._process.pid, number)
 
 
-def _run(perform: Perform, task: Task, connection: Connection) -> None:
-    """Be the process of a task."""
+def _run(perform: Perform, connection: Connection) -> None:
+    """Be the process of a task, which comes some time."""
     os.setsid()
+    try:
+        task: Task = connection.recv()
+    except (EOFError, OSError):
+        os._exit(0)  # there will be none
     if task.background:
         _step_back()
     threading.Thread(target=_end_with_sidecar, args=(connection,), daemon=True).start()

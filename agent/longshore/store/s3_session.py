@@ -26,6 +26,7 @@ from longshore import __version__
 
 USER_AGENT = f"longshore/{__version__} aiobotocore/{sdk_version}"
 """What servers log. The SDK makes its own for each request, from twenty parts."""
+_ready: list[AioSession] = []
 _NOBODY = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
 """So that no provider of credentials is asked for any."""
 
@@ -33,16 +34,19 @@ _NOBODY = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
 def new_session(profile: str | None = None) -> AioSession:
     """Make a session with a profile, or with what the environment says.
 
+    After `warm`, the first one without a profile is there already, and has read nothing yet.
+
     Raises:
         BotoCoreError: the AWS configuration cannot be used, or has no such profile.
     """
-    session = AioSession(profile=profile)
+    session = _ready.pop() if _ready and profile is None else AioSession(profile=profile)
     _quicken(session)
     return session
 
 
 def warm() -> None:
-    """Read what every session reads, so that processes forked from this one have it."""
+    """Do what every session has to, so that processes forked from this one need not."""
+    _ready.append(AioSession())
     session = botocore.session.Session()
     with suppress(BotoCoreError):  # a session that is needed will tell
         _quicken(session)

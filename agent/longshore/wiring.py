@@ -135,6 +135,9 @@ def _bare_store(settings: Settings) -> Store:
 
         return DirectoryStore(settings.store.path)
     from longshore.store.encryption import NO_ENCRYPTION, check_way
+    from longshore.store.s3_certificates import import_without_certificates
+
+    import_without_certificates()
     from longshore.store.s3 import S3Store
 
     if encryption is not None:

@@ -600,9 +600,12 @@ async def test_a_server_without_batch_deletes_is_asked_for_each_object() -> None
 
 @pytest.fixture(scope="module")
 def nobodys_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def make_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
     key, certificate = folder / "key", folder / "certificate"
-    options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", *more]
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(["openssl", "req", "-x509", *options, *files], check=True, capture_output=True)
     return certificate, key
@@ -626,6 +629,47 @@ async def test_an_untrusted_certificate_is_not_retried(
     server.close()
     assert not isinstance(caught.value, StoreUnavailable)
     assert_fit_for_people(caught.value)
+
+
+async def test_a_certificate_of_a_bundle_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path, "-addext", "subjectAltName=IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(http_answer(200, b"0123", LAST_MODIFIED))
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    async with open_store(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
+        assert (await store.get("a/b", limit_bytes=4)).data == b"0123"
+    await all_accepted()
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "proxy", "expected"),
+    [
+        ("http://127.0.0.1:1", None, False),  # nothing to verify, so nothing is read for it
+        ("http://127.0.0.1:1", "https://proxy:1", None),
+        ("https://127.0.0.1:1", None, None),
+        (None, None, None),
+    ],
+)
+def test_servers_are_verified_wherever_there_is_tls(
+    endpoint: str | None,
+    proxy: str | None,
+    expected: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+
+    assert s3_connection._verify(endpoint) is expected
 
 
 async def test_tls_to_a_server_without_it_is_not_retried() -> None:

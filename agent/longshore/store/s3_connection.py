@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from botocore.handlers import add_expect_header
+from botocore.utils import get_environ_proxies
 
 from longshore.core.foreign_words import secrets_of
 from longshore.errors import AccessDenied
@@ -153,7 +154,7 @@ class S3Connection:
             if self._closed:
                 raise RuntimeError("the store is closed")
             if self._client is None:
-                plain = urlsplit(self._endpoint_url or "").scheme == "http"
+                plain = _is_plain(self._endpoint_url)
                 client = await self._new_client(sign_bodies=plain)
                 if not plain and not client.meta.endpoint_url.startswith("https:"):
                     # The AWS configuration or environment names an endpoint.
@@ -183,7 +184,11 @@ class S3Connection:
         await s3_credentials.find(session, patience=self._read_timeout)
         client = await self._open.enter_async_context(
             session.create_client(
-                "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config
+                "s3",
+                region_name=self._region,
+                endpoint_url=self._endpoint_url,
+                config=config,
+                verify=_verify(self._endpoint_url),
             )
         )
         # Bodies are BytesIO, which aiohttp sends in pieces (bytes would block the event loop), and
@@ -217,6 +222,21 @@ class S3Connection:
         with suppress(ValueError):
             date = parsedate_to_datetime(headers.get("date", ""))
             self._date = (date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC), self._elapsed())
+
+
+def _is_plain(endpoint_url: str | None) -> bool:
+    return urlsplit(endpoint_url or "").scheme == "http"
+
+
+def _verify(endpoint_url: str | None) -> bool | None:
+    """Tell the SDK not to read the machine's certificates if there is nothing to verify.
+
+    Without TLS it would read them all the same, which takes as long as ten requests. A proxy may
+    be reached over TLS.
+    """
+    if not _is_plain(endpoint_url) or get_environ_proxies(endpoint_url):
+        return None
+    return False
 
 
 def _ask_guard(**_: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -46,15 +48,51 @@ def test_each_chunk_lies_in_its_read_and_no_read_is_for_nothing(
     found = plan(*recipes)
 
     for blob in found.blobs:
-        for stream, planned in zip(blob.recipe.streams, blob.streams, strict=True):
-            assert [one.chunk for one in planned] == list(stream)
-            for one in planned:
+        for stream, segments in zip(blob.recipe.streams, blob.streams, strict=True):
+            assert [one.chunk for one in chain(*segments)] == list(stream)
+            for one in chain(*segments):
                 read = found.reads[one.read]
                 assert (read.pack, read.start + one.at) == (one.chunk.pack, one.chunk.offset)
                 assert one.at + one.chunk.stored_bytes <= read.length
     assert found.read_bytes <= 2 * sum(one.stored_bytes for one in recipes)
     assert all(read.length <= RANGE for read in found.reads)
     assert all(read.start + read.length <= PACK_BYTES for read in found.reads)
+
+
+@given(st.lists(chunks, max_size=60))
+def test_what_is_held_of_a_stream_is_no_more_than_one_read_may_be(stream: list[Chunk]) -> None:
+    found = plan(recipe(stream))
+
+    (segments,) = found.blobs[0].streams
+    needed = [{one.read for one in segment} for segment in segments]
+    assert all(needed)
+    assert sum(map(len, needed)) == len(found.reads)  # no read is of two segments
+    for reads in needed:
+        assert sum(found.reads[read].length for read in reads) <= RANGE
+
+
+@given(st.lists(st.lists(chunks, max_size=30), min_size=1, max_size=2))
+def test_reads_are_in_the_order_in_which_each_stream_needs_them(streams: list[list[Chunk]]) -> None:
+    (blob,) = plan(recipe(*streams)).blobs
+
+    for segments in blob.streams:
+        first = list(dict.fromkeys(one.read for one in chain(*segments)))
+        assert first == sorted(first)
+
+
+def test_chunks_of_an_earlier_export_that_stand_between_new_ones_cost_one_read_more() -> None:
+    new = [chunk(n * 90_000, 90_000) for n in range(40)]
+    old = [chunk(50_000_000 + n * 9_000, 9_000) for n in range(20)]
+    older = [chunk(n * 9_000, 9_000, pack=1) for n in range(20)]
+    takes_turns = [*zip(new[0::2], old, new[1::2], older, strict=True)]
+
+    found = plan(recipe([*chain(*takes_turns)]))
+
+    assert [(read.pack, read.start, read.length) for read in found.reads] == [
+        (PACKS[0], 0, 40 * 90_000),
+        (PACKS[0], 50_000_000, 20 * 9_000),
+        (PACKS[1], 0, 20 * 9_000),
+    ]
 
 
 def test_neighbours_with_a_small_gap_come_in_one_read() -> None:

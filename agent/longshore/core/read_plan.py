@@ -1,13 +1,17 @@
 """Which ranges of which packs to read, and in what order, to rebuild blobs.
 
-Chunks that lie next to each other in a pack and follow each other in a stream come in one request.
+A stream is read in segments. Chunks of a segment that lie next to each other in a pack come in one
+request, though others may stand between them in the stream: in a layer of which a part was stored
+before, new chunks and old ones take turns.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import merge
+from itertools import chain
 
 from longshore.core.keys import Ref
 from longshore.core.recipe import Chunk, Recipe
@@ -15,6 +19,7 @@ from longshore.core.recipe import Chunk, Recipe
 # Measured: what a chunk takes in a recipe and in a plan, and what each read of a plan adds.
 _CHUNK_BYTES = 460
 _READ_BYTES = 360
+_OPEN_RUNS = 4  # of a pack that a chunk may join: as many as tell old from new, and old from older
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,17 @@ class PlannedChunk:
     at: int
 
 
+Segment = tuple[PlannedChunk, ...]
+"""Chunks that follow each other in a stream. Their reads are of no other segment's, and together no
+longer than one may be, so whoever goes on to the next one can let all of them go."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobPlan:
-    """A blob to rebuild, with the place of each of its chunks."""
+    """A blob to rebuild, with the segments of each of its streams."""
 
     recipe: Recipe
-    streams: tuple[tuple[PlannedChunk, ...], ...]
+    streams: tuple[tuple[Segment, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +78,16 @@ def plan_reads(recipes: Sequence[Recipe], *, max_range_bytes: int, max_gap_bytes
     reads: list[RangeRead] = []
     blobs: list[BlobPlan] = []
     for recipe in recipes:
-        runs = [
-            _runs(stream, max_range_bytes=max_range_bytes, max_gap_bytes=max_gap_bytes)
+        streams = [
+            _segments(stream, max_range_bytes=max_range_bytes, max_gap_bytes=max_gap_bytes)
             for stream in recipe.streams
         ]
         # By pace through their stream; of two at the same, headers first.
-        order = merge(
-            *(
-                [(pace, number, index) for index, (pace, _) in enumerate(stream)]
-                for number, stream in enumerate(runs)
-            )
-        )
-        numbers: dict[tuple[int, int], int] = {}
-        for _, number, index in order:
-            run = runs[number][index][1]
-            numbers[number, index] = len(reads)
-            end = max(chunk.offset + chunk.stored_bytes for chunk in run)
-            reads.append(RangeRead(run[0].pack, run[0].offset, end - run[0].offset))
-        blobs.append(
-            BlobPlan(
-                recipe,
-                tuple(
-                    tuple(
-                        PlannedChunk(chunk, numbers[number, index], chunk.offset - run[0].offset)
-                        for index, (_, run) in enumerate(stream)
-                        for chunk in run
-                    )
-                    for number, stream in enumerate(runs)
-                ),
-            )
-        )
+        for run in merge(*map(_runs, streams), key=lambda run: run.pace):
+            run.number = len(reads)
+            reads.append(RangeRead(run.pack, run.start, run.end - run.start))
+        planned = (tuple(segment.planned() for segment in segments) for segments in streams)
+        blobs.append(BlobPlan(recipe, tuple(planned)))
     return ReadPlan(tuple(reads), tuple(blobs))
 
 
@@ -130,72 +120,111 @@ def weigh(recipe: Recipe, *, max_range_bytes: int, max_gap_bytes: int) -> int:
     It is not the layer's size that costs, but the number of its chunks, and of the reads that they
     need; whoever made the recipe chose both.
     """
-    runs = chunks = 0
-    for stream in recipe.streams:
-        growing = _Run.none()
-        for chunk in stream:
-            if not growing.take(chunk, max_range_bytes, max_gap_bytes):
-                growing = _Run.begun(chunk)
-                runs += 1
-        chunks += len(stream)
+    chunks = sum(map(len, recipe.streams))
+    runs = sum(
+        len(segment.runs)
+        for stream in recipe.streams
+        for segment in _segments(
+            stream, max_range_bytes=max_range_bytes, max_gap_bytes=max_gap_bytes
+        )
+    )
     return chunks * _CHUNK_BYTES + runs * _READ_BYTES
 
 
-def _runs(
+def _segments(
     stream: Sequence[Chunk], *, max_range_bytes: int, max_gap_bytes: int
-) -> list[tuple[float, list[Chunk]]]:
-    """Group chunks that follow each other both in the stream and in a pack.
-
-    Each group comes with its pace: the share of the stream's plain bytes that lie before it.
-    """
+) -> list[_Segment]:
     total = sum(chunk.plain_bytes for chunk in stream) or 1
-    runs: list[tuple[float, list[Chunk]]] = []
-    growing = _Run.none()
+    segments: list[_Segment] = []
     before = 0
     for chunk in stream:
-        if growing.take(chunk, max_range_bytes, max_gap_bytes):
-            runs[-1][1].append(chunk)
-        else:
-            growing = _Run.begun(chunk)
-            runs.append((before / total, [chunk]))
+        pace = before / total
+        if not segments or not segments[-1].take(chunk, pace):
+            segments.append(_Segment(max_range_bytes, max_gap_bytes))
+            segments[-1].take(chunk, pace)
         before += chunk.plain_bytes
-    return runs
+    return segments
 
 
-@dataclass(slots=True)
+def _runs(segments: Iterable[_Segment]) -> Iterable[_Run]:
+    """List the runs of segments, in the order in which they will be needed."""
+    return chain.from_iterable(segment.runs for segment in segments)
+
+
+class _Segment:
+    """Runs that are needed together, and what they are needed for."""
+
+    def __init__(self, max_range_bytes: int, max_gap_bytes: int) -> None:
+        self._left = max_range_bytes
+        self._max_gap_bytes = max_gap_bytes
+        self._open: dict[Ref, deque[_Run]] = {}
+        self.runs: list[_Run] = []
+        self._chunks: list[tuple[Chunk, _Run]] = []
+
+    def take(self, chunk: Chunk, pace: float) -> bool:
+        """Take a chunk in, unless there is no room for it; tell whether it did.
+
+        Args:
+            pace: the share of the stream's plain bytes that lies before it.
+        """
+        near = self._open.get(chunk.pack)
+        if near is None:
+            near = self._open[chunk.pack] = deque(maxlen=_OPEN_RUNS)
+        for run in near:
+            added = run.take(chunk, self._left, self._max_gap_bytes)
+            if added is not None:
+                self._left -= added
+                self._chunks.append((chunk, run))
+                return True
+        if self.runs and chunk.stored_bytes > self._left:
+            return False
+        self._left -= chunk.stored_bytes
+        run = _Run(chunk.pack, chunk.offset, chunk.offset + chunk.stored_bytes, pace)
+        near.appendleft(run)
+        self.runs.append(run)
+        self._chunks.append((chunk, run))
+        return True
+
+    def planned(self) -> Segment:
+        """Say where its chunks will be found, once its runs have their numbers."""
+        return tuple(
+            PlannedChunk(chunk, run.number, chunk.offset - run.start) for chunk, run in self._chunks
+        )
+
+
+@dataclass(slots=True, eq=False)
 class _Run:
-    """A range of a pack that grows as chunks join it."""
+    """A range of a pack that grows as chunks join it.
 
-    pack: Ref | None
+    Attributes:
+        pace: the share of the stream's plain bytes that lies before it.
+        wasted: bytes of the range that no chunk needs.
+        number: of its read.
+    """
+
+    pack: Ref
     start: int
     end: int
-    wasted: int
-    """Bytes of the range that no chunk needs."""
+    pace: float
+    wasted: int = 0
+    number: int = 0
 
-    @classmethod
-    def none(cls) -> _Run:
-        return cls(None, 0, 0, 0)
-
-    @classmethod
-    def begun(cls, chunk: Chunk) -> _Run:
-        return cls(chunk.pack, chunk.offset, chunk.offset + chunk.stored_bytes, 0)
-
-    def take(self, chunk: Chunk, max_range_bytes: int, max_gap_bytes: int) -> bool:
-        """Take a chunk in, if that costs little; tell whether it did.
+    def take(self, chunk: Chunk, left_bytes: int, max_gap_bytes: int) -> int | None:
+        """Take a chunk in, if that costs little; tell by how much it grew, or `None`.
 
         A chunk that the range holds costs nothing, such as the zeros of a sparse file, each of
         which is the same chunk. A gap is read for nothing, and never more than half of the range,
         or recipes could be made that read thousands of times what they need.
         """
-        if chunk.pack != self.pack or chunk.offset < self.start:
-            return False
+        if chunk.offset < self.start:
+            return None
         end = chunk.offset + chunk.stored_bytes
         if end <= self.end:
-            return True
-        gap = chunk.offset - self.end
-        wasted = self.wasted + max(gap, 0)
-        length = end - self.start
-        if gap > max_gap_bytes or length > max_range_bytes or 2 * wasted > length:
-            return False
+            return 0
+        added = end - self.end
+        gap = max(chunk.offset - self.end, 0)
+        wasted = self.wasted + gap
+        if gap > max_gap_bytes or added > left_bytes or 2 * wasted > end - self.start:
+            return None
         self.end, self.wasted = end, wasted
-        return True
+        return added

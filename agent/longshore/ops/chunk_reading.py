@@ -66,9 +66,9 @@ async def rebuild(
         )
         streams = [
             await opened.enter_async_context(
-                ChunkStream(store, project, planned, fetcher, open_one)
+                ChunkStream(store, project, segments, fetcher, open_one)
             )
-            for planned in reads.blobs[0].streams
+            for segments in reads.blobs[0].streams
         ]
         while (wanted := blob.wanted()) is not None:
             if blob.lacks(wanted):

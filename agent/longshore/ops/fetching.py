@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -50,16 +50,17 @@ class Fetcher:
         tasks, self._tasks = self._tasks, {}
         await give_up(tasks.values())
 
-    async def get(self, index: int) -> bytearray:
-        """Return a range, as soon as it is there.
+    async def get(self, indexes: Collection[int]) -> dict[int, bytearray]:
+        """Return some ranges, as soon as all are there.
 
         Raises:
-            CorruptData: the pack is missing, or ends before the range does.
+            CorruptData: a pack is missing, or ends before its range does.
             StoreError: the store failed.
         """
-        self._start(index)
+        for index in indexes:
+            self._start(index)
         self._read_ahead()
-        return await self._tasks[index]
+        return {index: await self._tasks[index] for index in indexes}
 
     def release(self, index: int) -> None:
         """Say that a range will not be asked for again."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from longshore.core.archive import TRAILER, blob_name, member_header, padding, small_member
 from longshore.core.digests import Digest
-from longshore.core.read_plan import BlobPlan, PlannedChunk, plan_reads
+from longshore.core.read_plan import BlobPlan, PlannedChunk, Segment, plan_reads
 from longshore.core.rebuilding import BlobBuilder, open_chunk
 from longshore.core.recipe import Chunk, Recipe
 from longshore.errors import CorruptData
@@ -74,8 +82,8 @@ async def _blob(
     ready: list[deque[bytes]] = [deque() for _ in blob.streams]
     async with contextlib.AsyncExitStack() as open_streams:
         streams = [
-            await open_streams.enter_async_context(ChunkStream(store, project, planned, fetcher))
-            for planned in blob.streams
+            await open_streams.enter_async_context(ChunkStream(store, project, segments, fetcher))
+            for segments in blob.streams
         ]
         while (wanted := builder.next_stream()) is not None:
             if not ready[wanted]:
@@ -106,7 +114,7 @@ class ChunkStream:
         self,
         store: Store,
         project: str,
-        planned: Sequence[PlannedChunk],
+        segments: Sequence[Segment],
         fetcher: Fetcher,
         open_one: Callable[[Chunk, memoryview], bytes] = open_chunk,
     ) -> None:
@@ -114,7 +122,7 @@ class ChunkStream:
         self._store = store
         self._project = project
         self._fetcher = fetcher
-        self._batches = deque(_batches(planned))
+        self._batches = deque(_batches(segments))
         self._ahead: asyncio.Task[list[bytes]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -139,20 +147,22 @@ class ChunkStream:
             self._ahead = asyncio.create_task(self._open(self._batches.popleft()))
         return chunks
 
-    async def _open(self, batch: Sequence[PlannedChunk]) -> list[bytes]:
-        read = await self._fetcher.get(batch[0].read)
-        chunks = await asyncio.to_thread(self._open_all, batch, read)
-        if not self._batches or self._batches[0][0].read != batch[0].read:
-            self._fetcher.release(batch[0].read)
+    async def _open(self, batch: _Batch) -> list[bytes]:
+        reads = await self._fetcher.get(batch.reads)
+        chunks = await asyncio.to_thread(self._open_all, batch.planned, reads)
+        for read in batch.last_of:
+            self._fetcher.release(read)
         return chunks
 
-    def _open_all(self, batch: Sequence[PlannedChunk], read: bytearray) -> list[bytes]:
-        view = memoryview(read)
+    def _open_all(
+        self, batch: Sequence[PlannedChunk], reads: Mapping[int, bytearray]
+    ) -> list[bytes]:
+        views = {read: memoryview(data) for read, data in reads.items()}
         chunks: list[bytes] = []
         for planned in batch:
             chunk = planned.chunk
             try:
-                stored = view[planned.at : planned.at + chunk.stored_bytes]
+                stored = views[planned.read][planned.at : planned.at + chunk.stored_bytes]
                 chunks.append(self._open_one(chunk, stored))
             except CorruptData as error:
                 url = self._store.url(chunk.pack.key(self._project))
@@ -160,15 +170,35 @@ class ChunkStream:
         return chunks
 
 
-def _batches(planned: Sequence[PlannedChunk]) -> Iterator[list[PlannedChunk]]:
-    """Group chunks of one read, so that one hop to a thread serves several."""
-    batch: list[PlannedChunk] = []
-    size = 0
-    for one in planned:
-        if batch and (batch[0].read != one.read or size + one.chunk.plain_bytes > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += one.chunk.plain_bytes
-    if batch:
-        yield batch
+@dataclass(slots=True)
+class _Batch:
+    """Chunks that are opened in one hop to a thread.
+
+    Attributes:
+        reads: those that they lie in.
+        last_of: the reads of which nothing is needed after this batch.
+    """
+
+    planned: Sequence[PlannedChunk]
+    reads: Collection[int]
+    last_of: list[int] = field(default_factory=list)
+
+
+def _batches(segments: Sequence[Segment]) -> Iterator[_Batch]:
+    for segment in segments:
+        batches: list[_Batch] = []
+        begin = size = 0
+        for index, one in enumerate(segment):
+            if size and size + one.chunk.plain_bytes > _BATCH_BYTES:
+                batches.append(_batch(segment[begin:index]))
+                begin, size = index, 0
+            size += one.chunk.plain_bytes
+        batches.append(_batch(segment[begin:]))
+        last = {read: batch for batch in batches for read in batch.reads}
+        for read, batch in last.items():
+            batch.last_of.append(read)
+        yield from batches
+
+
+def _batch(planned: Sequence[PlannedChunk]) -> _Batch:
+    return _Batch(planned, dict.fromkeys(one.read for one in planned))

@@ -583,3 +583,28 @@ def test_the_result_of_a_cancelled_job_has_what_it_warned_of(
         "warnings": [{"error": "StoreUnavailable", "message": "the store is away", "exit_code": 6}],
     }
     assert told[-1] == Line("it was cancelled; what was cached before is as it was", "stopped")
+
+
+@pytest.mark.parametrize(
+    ("command", "memory", "left"),
+    [
+        ("import", "512MiB", 448),
+        ("import", "256MiB", 208),  # the least that there is
+        ("export", "256MiB", 256),
+        ("config", "256MiB", 256),
+    ],
+)
+def test_an_import_leaves_memory_to_the_sidecar_that_it_runs_in(
+    shell: Shell, command: Any, memory: str, left: int, monkeypatch: Patch
+) -> None:
+    jobs: list[cli_job.Job] = []
+
+    def stopped(job: cli_job.Job, *_: object) -> None:
+        jobs.append(job)
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(cli_task, "perform", stopped)
+    shell.environment["LONGSHORE_MEMORY"] = memory
+    perform_in(shell.world(_Text(False), _Text(False)), Task(command), lambda _: None)
+
+    assert [job.settings.memory_bytes >> 20 for job in jobs] == [left]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -205,7 +205,7 @@ class _Client:
         place = f"{_JOBS}/{job['id']}"
         try:
             stopping.now()
-            ended = self._follow(place)
+            ended = self._follow(place, stopping)
         except BaseException:
             with suppress(Lost), stopping.later():
                 self._sidecar.ask("DELETE", place, seconds=5)
@@ -218,19 +218,21 @@ class _Client:
             )
         return ended
 
-    def _follow(self, place: str) -> dict[str, Any]:
+    def _follow(self, place: str, stopping: Stopping) -> dict[str, Any]:
         """Say what a job says, until it has ended."""
         after, lost = "0", 0
         while True:
             left = self._end - time.monotonic()
             try:
-                for number, name, event in self._sidecar.events(
-                    f"{place}/events", after, seconds=left
-                ):
-                    after, lost = number or after, 0
-                    if name == "ended":
-                        return event
-                    self._hear(name, event)
+                events = self._sidecar.events(
+                    f"{place}/events", after, seconds=left, opening=stopping.when_whole
+                )
+                with closing(events):
+                    for number, name, event in events:
+                        after, lost = number or after, 0
+                        if name == "ended":
+                            return event
+                        self._hear(name, event)
             except TimeoutError as error:
                 raise TimedOut(
                     f"{self._command} did not end within {exact(self._settings.timeout)};"

@@ -9,8 +9,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,19 @@ class Sidecar:
         return status, document if isinstance(document, dict) else {}
 
     def events(
-        self, path: str, after: str, *, seconds: float
-    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        self,
+        path: str,
+        after: str,
+        *,
+        seconds: float,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Generator[tuple[str, str, dict[str, Any]], None, None]:
         """Hear events: the id of each, or an empty one, its name and its document.
 
         Args:
             after: the id of the last one that was heard.
             seconds: how long to listen at most.
+            opening: is open while the connection is made; what it raises closes that.
 
         Raises:
             Lost: the connection is gone.
@@ -86,7 +92,10 @@ class Sidecar:
         try:
             if seconds <= 0:
                 raise TimeoutError
-            with closing(_Exchange(self.path, _ANSWER_SECONDS, self._owners)) as exchange:
+            with ExitStack() as opened:
+                with opening():
+                    exchange = _Exchange(self.path, _ANSWER_SECONDS, self._owners)
+                    opened.enter_context(closing(exchange))
                 if exchange.ask("GET", path, None, {"Last-Event-ID": after}) != 200:
                     raise SidecarUnavailable(
                         f"the sidecar at {self.path} was started anew, and does not know of what"

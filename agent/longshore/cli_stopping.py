@@ -38,6 +38,17 @@ class Stopping:
         finally:
             self._held -= 1
 
+    @contextmanager
+    def when_whole(self) -> Generator[None, None, None]:
+        """Hold a signal back while something is made of several parts, and raise it then.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        with self.later():
+            yield
+        self.now()
+
     def now(self) -> None:
         """Raise what was held back.
 

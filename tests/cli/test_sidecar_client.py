@@ -470,6 +470,7 @@ def test_a_signal_cancels_the_job_and_says_so(
     sidecar = serve(shell, perform)
     assert shell("import", "--strict") == 128 + number
     assert shell.err.endswith(f"stopped: {number.name} came; what was cached before is as it was\n")
+    sidecar.run(sidecar.jobs.finish())  # it may be told before its process is known
     assert sidecar.forks.started[0].signals == ["stop"]
 
 

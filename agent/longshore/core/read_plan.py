@@ -8,7 +8,7 @@ before, new chunks and old ones take turns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain
@@ -79,7 +79,7 @@ def plan_reads(recipes: Sequence[Recipe], *, max_range_bytes: int, max_gap_bytes
     blobs: list[BlobPlan] = []
     for recipe in recipes:
         streams = [
-            _segments(stream, max_range_bytes=max_range_bytes, max_gap_bytes=max_gap_bytes)
+            list(_segments(stream, max_range_bytes=max_range_bytes, max_gap_bytes=max_gap_bytes))
             for stream in recipe.streams
         ]
         # By pace through their stream; of two at the same, headers first.
@@ -133,17 +133,19 @@ def weigh(recipe: Recipe, *, max_range_bytes: int, max_gap_bytes: int) -> int:
 
 def _segments(
     stream: Sequence[Chunk], *, max_range_bytes: int, max_gap_bytes: int
-) -> list[_Segment]:
+) -> Iterator[_Segment]:
     total = sum(chunk.plain_bytes for chunk in stream) or 1
-    segments: list[_Segment] = []
+    segment = _Segment(max_range_bytes, max_gap_bytes)
     before = 0
     for chunk in stream:
         pace = before / total
-        if not segments or not segments[-1].take(chunk, pace):
-            segments.append(_Segment(max_range_bytes, max_gap_bytes))
-            segments[-1].take(chunk, pace)
+        if not segment.take(chunk, pace):
+            yield segment
+            segment = _Segment(max_range_bytes, max_gap_bytes)
+            segment.take(chunk, pace)
         before += chunk.plain_bytes
-    return segments
+    if segment.runs:
+        yield segment
 
 
 def _runs(segments: Iterable[_Segment]) -> Iterable[_Run]:

@@ -33,6 +33,7 @@ import longshore.store.limit
 import longshore.store.metrics
 import longshore.store.retry
 import longshore.store.s3
+import longshore.store.s3_certificates
 import longshore.store.s3_session
 import longshore.wiring
 

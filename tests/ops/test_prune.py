@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -230,14 +231,15 @@ async def test_what_a_newer_longshore_wrote_keeps_what_it_names(bucket: Bucket) 
 
 @pytest.mark.parametrize("way", ["before", "after", "cancel"])
 async def test_a_run_that_stops_at_any_call_leaves_every_entry_loadable(way: Way) -> None:
+    prepared = Bucket()
+    await unreferenced(prepared)
+    await prepared.export(3, "pr:1", "main")
+    prepared.clock.now += HOUR
+    await prepared.export(4, "pr:1", "main")
     stop_at = 0
     while True:
         stop_at += 1
-        bucket = Bucket()
-        await unreferenced(bucket)
-        await bucket.export(3, "pr:1", "main")
-        bucket.clock.now += HOUR
-        await bucket.export(4, "pr:1", "main")
+        bucket = copy.deepcopy(prepared)
         store = StoppingStore(bucket.store, stop_at, way)
         store.victim = asyncio.create_task(bucket.prune(store=store, repack_below=1.0))
         with contextlib.suppress(StoreUnavailable, asyncio.CancelledError):

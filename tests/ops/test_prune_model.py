@@ -322,4 +322,4 @@ def machine(version: int, *, everything: bool) -> TinyEngine:
 
 
 TestCache = pytest.mark.filterwarnings("error")(Cache.TestCase)
-TestCache.settings = settings(max_examples=40, stateful_step_count=40)
+TestCache.settings = settings(max_examples=60, stateful_step_count=40)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.certificates import make_certificate
+
 import longshore
 
 SOURCE = str(Path(longshore.__file__).parents[1])
@@ -25,10 +27,7 @@ print(unused.cert_store_stats()["x509"], ssl.create_default_context().cert_store
 
 
 def test_aiohttp_is_imported_without_certificates_and_all_else_has_them(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=ca"]
-    files = ["-keyout", str(tmp_path / "key"), "-out", str(bundle)]
-    subprocess.run(["openssl", "req", "-x509", *options, *files], check=True, capture_output=True)
+    bundle, _ = make_certificate(tmp_path)
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

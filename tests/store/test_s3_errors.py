@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import pytest
 from aiobotocore.session import AioSession
+from tests.support.certificates import make_certificate
 from tests.support.faults import Answer, ScriptedServer, http_answer, reset
 from tests.support.loop_thread import all_accepted
 from tests.support.s3_fixtures import open_s3_store
@@ -601,14 +601,6 @@ async def test_a_server_without_batch_deletes_is_asked_for_each_object() -> None
 @pytest.fixture(scope="module")
 def nobodys_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-def make_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
-    key, certificate = folder / "key", folder / "certificate"
-    options = ["-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", *more]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(["openssl", "req", "-x509", *options, *files], check=True, capture_output=True)
-    return certificate, key
 
 
 async def test_an_untrusted_certificate_is_not_retried(

@@ -37,12 +37,7 @@ class RecipeNeeds:
 
 def needs_of(recipe: Recipe) -> RecipeNeeds:
     """Sum up what a recipe needs."""
-    names = {pack: name_of_ref(pack) for pack in recipe.packs}
-    ends: dict[ObjectName, int] = {}
-    for stream in recipe.streams:
-        for chunk in stream:
-            pack = names[chunk.pack]
-            ends[pack] = max(ends.get(pack, 0), chunk.offset + chunk.stored_bytes)
+    ends = {name_of_ref(pack): end for pack, end in recipe.pack_ends().items()}
     chunks = sum(len(stream) for stream in recipe.streams)
     return RecipeNeeds(recipe.size_bytes, recipe.stored_bytes, chunks, ends)
 

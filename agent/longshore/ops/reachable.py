@@ -355,5 +355,5 @@ def _add_recipe(
         for chunk in stream:
             if len(reachable.chunks) >= MAX_KNOWN_CHUNKS:
                 return
-            if not broken or chunk.pack not in broken:
+            if not broken or chunk.pack not in broken:  # nearly always there is nothing to look up
                 reachable.chunks.setdefault(chunk.id, chunk)

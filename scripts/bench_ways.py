@@ -40,6 +40,8 @@ THROUGH_SAVE = ("--no-direct",)
 WHOLE = ("--whole",)
 BY_ITSELF = ("--no-sidecar",)
 HANDED_OVER = ("--sidecar",)
+# What `longshore cache-from` has BuildKit write, besides where.
+CACHE_TO = "mode=max,compression=uncompressed,force-compression=true,oci-mediatypes=true"
 # What an import of a part of an image calls it.
 PARTIAL_TAG = "longshore-partial-latest"
 
@@ -281,10 +283,10 @@ class Longshore(Way):
             "LONGSHORE_STRICT": "1",
         }
 
-    def _longshore(self, machine: Machine, verb: str) -> None:
+    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
         flags = [flag for flag in self.flags if f"{verb} {flag}" in self.around.options]
         agent = ["scripts.bench_cpu", self.measured] if self.measured else ["longshore"]
-        machine.run(sys.executable, "-m", *agent, verb, *flags, more=self.environment())
+        machine.run(sys.executable, "-m", *agent, verb, *flags, *arguments, more=self.environment())
 
     def restore(self, machine: Machine) -> None:
         self._longshore(machine, "import")
@@ -308,6 +310,41 @@ class LongshoreWhole(LongshoreDirect):
     letter, title = "i", "longshore, direct, whole imports"
     flags = (*DIRECT, *WHOLE, *BY_ITSELF)
     needs = ("export --direct", "import --whole")
+
+
+class LongshoreBuildKit(LongshoreDirect):
+    """The cache directories of BuildKit, written by a second build, and kept by longshore."""
+
+    letter, title = "j", "longshore, BuildKit, mode=max"
+    image_store, builder = "containerd", "BuildKit"
+
+    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
+        lines = [f"name: {machine.project.name}", "services:"]
+        for service in machine.project.services:
+            lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
+            lines += [f"    build: ./{service.name}"]
+            cache = self._directory(service)
+            lines += [f"    x-longshore: {{cached: true, buildkit_cache: {cache}}}"]
+        (machine.checkout / "compose.yaml").write_text("\n".join(lines) + "\n")
+        super()._longshore(machine, verb, *arguments)
+
+    def restore(self, machine: Machine) -> None:
+        names = [service.name for service in machine.project.services]
+        # As `longshore build` does by itself: the build follows, so nobody looks at the images.
+        self._longshore(machine, "import", *(f"--for-build={name}=./{name}" for name in names))
+
+    def save(self, machine: Machine) -> None:
+        for service in machine.project.services:
+            to = f"--cache-to=type=local,dest={self._directory(service)}"
+            machine.build(service.name, self.tags(service), [f"{to},{CACHE_TO}"], self.builder)
+        super().save(machine)
+
+    def cache_flags(self, service: BenchService) -> list[str]:
+        return [f"--cache-from=type=local,src={self._directory(service)}"]
+
+    @staticmethod
+    def _directory(service: BenchService) -> str:
+        return f".cache/{service.name}"
 
 
 class LongshoreSidecar(Longshore):
@@ -373,10 +410,10 @@ class LongshoreSidecar(Longshore):
                 raise CellFailed(f"the sidecar did not start: {said}")
             time.sleep(POLL_SECONDS)
 
-    def _longshore(self, machine: Machine, verb: str) -> None:
+    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
         try:
             if self.around.hand_over == "cli":
-                super()._longshore(machine, verb)
+                super()._longshore(machine, verb, *arguments)
             else:
                 self._post(verb)
         finally:
@@ -473,6 +510,7 @@ WAYS: dict[str, type[Way]] = {
         LongshoreDirect,
         LongshoreSidecar,
         LongshoreWhole,
+        LongshoreBuildKit,
         EngineAlone,
     )
 }

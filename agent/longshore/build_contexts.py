@@ -39,7 +39,7 @@ def find_contexts(
 
     if settings.whole or any(word.partition("=")[0] in _ELSEWHERE for word in arguments):
         return {}
-    given = _given(settings, services)
+    given = find_given(settings, services)
     contexts: dict[str, BuildContext] = {}
     by_file = not given and _is_all(project, world, named="services" in settings.sources)
     for service in services:
@@ -58,7 +58,12 @@ def find_contexts(
     return contexts
 
 
-def _given(settings: Settings, services: Sequence[Service]) -> dict[str, str]:
+def find_given(settings: Settings, services: Sequence[Service]) -> dict[str, str]:
+    """Tell from which folders `--for-build` says that services are built.
+
+    Raises:
+        UsageError: it names a service that there is not.
+    """
     names = {service.name for service in services}
     given: dict[str, str] = {}
     for option in settings.for_build:

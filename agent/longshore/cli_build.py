@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import posixpath
 import tempfile
@@ -74,9 +75,9 @@ async def build(job: Job, names: list[str], arguments: list[str]) -> Shown:
         job.report.line("none of these services is cached, so they are only built")
     imported = exported = None
     if cached and job.settings.import_:
-        imported = await _part(
-            job, "import", import_(job, cached, for_build=True, arguments=arguments)
-        )
+        with_ = functools.partial(_client, job, docker, file, arguments)
+        work = import_(job, cached, builds_with=with_, arguments=arguments)
+        imported = await _part(job, "import", work)
         if imported is not None and not job.settings.json:
             say(job, imported.text)
     handovers = await _handovers(job, docker, file, services, arguments)
@@ -138,9 +139,8 @@ async def _handovers(
     services: Sequence[Service],
     arguments: Sequence[str],
 ) -> list[Handover]:
-    tool: Tool = "compose" if file.kind == "compose" else "docker"
     try:
-        client = await asyncio.to_thread(docker.client, tool, _asked(job), named_builder(arguments))
+        client = await asyncio.to_thread(_client, job, docker, file, arguments)
         found = await _hand_over(job, _built(job, services), client)
     except UsageError:
         raise
@@ -149,6 +149,13 @@ async def _handovers(
         return []
     _tell_notes(job, found)
     return found
+
+
+def _client(
+    job: Job, docker: DockerCommand, file: ServicesFile, arguments: Sequence[str]
+) -> Client:
+    tool: Tool = "compose" if file.kind == "compose" else "docker"
+    return docker.client(tool, _asked(job), named_builder(arguments))
 
 
 async def _hand_over(job: Job, services: Sequence[Service], client: Client) -> list[Handover]:

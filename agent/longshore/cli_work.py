@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,6 +20,7 @@ from longshore.output_json import export_json, import_json, plain, traffic_json
 from longshore.wording import exact, exact_size
 
 if TYPE_CHECKING:
+    from longshore.core.builder import Client
     from longshore.core.services import ServicesFile
 
 
@@ -39,23 +40,41 @@ async def export(job: Job, names: list[str]) -> Shown:
 
 
 async def import_(
-    job: Job, names: list[str], *, for_build: bool = False, arguments: Sequence[str] = ()
+    job: Job,
+    names: list[str],
+    *,
+    builds_with: Callable[[], Client] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Shown:
     """Load the newest cached images of services.
 
     Args:
-        for_build: the build follows at once, so nobody needs to be told what to give it.
+        builds_with: finds out what will build these services at once, so that nobody needs to be
+            told what to give that build; `None` if somebody else may build them.
         arguments: what that build is given.
     """
-    from longshore.build_contexts import find_contexts
+    from longshore.build_contexts import find_contexts, find_given
     from longshore.docker_command import DockerCommand
     from longshore.ops.importer import import_services
 
     services = _select(job, names)
     docker = DockerCommand(job.world)
-    client = None if for_build else (lambda: docker.client("docker", None))
+
+    def by_hand() -> Client:
+        return docker.client("docker", None)
+
     contexts = find_contexts(job.settings, job.project, job.world, services, arguments)
-    settings = wiring.import_settings(job.settings, client, contexts)
+    if builds_with is None:
+        builds = set(find_given(job.settings, services))
+    else:
+        builds = {service.name for service in services if service.build_context is not None}
+    settings = wiring.import_settings(
+        job.settings,
+        by_hand if builds_with is None else None,
+        contexts,
+        builds,
+        builds_with or by_hand,
+    )
     result = await import_services(job.engine, job.reading(), services, settings, job.report)
     return Shown(
         output.import_text(result), {**_place(job), **import_json(result), **_traffic(job)}

@@ -135,12 +135,14 @@ def _imported(service: ImportedService) -> str:
         reason = clean(service.reason)
         return reason if service.outcome == "miss" and name in reason else f"{name}: {reason}"
     how_old = age(service.age) if service.age is not None else "of unknown age"
-    if not service.layers_sent:
+    if service.left is not None and not service.left.steps:
+        sent = f"not loaded ({size(service.left.size_bytes)}): {clean(service.left.reason)}"
+    elif not service.layers_sent:
         sent = "the engine had it all"
     else:
         sent = f"{service.layers_sent} of {count(service.layers, 'layer')} loaded"
     lines = [f"{name}: hit from scope {clean(service.scope or '')}, {how_old}; {sent}"]
-    if service.left is not None:
+    if service.left is not None and service.left.steps:
         left = service.left
         lines.append(
             f"  {clean(left.reason)}, so {left.left_out} of {count(left.steps, 'step')}"

@@ -123,7 +123,7 @@ def _imported_json(service: ImportedService) -> dict[str, Any]:
         "tags": list(service.tags),
         "layers": service.layers,
         "layers_sent": service.layers_sent,
-        "steps": service.left.steps if service.left else None,
+        "steps": service.left.steps or None if service.left else None,
         "steps_left_out": service.left.left_out if service.left else 0,
         "left_out_bytes": service.left.size_bytes if service.left else 0,
         "left_out_reason": service.left.reason if service.left else "",

@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
@@ -257,17 +257,28 @@ def engine_disk(
 def import_settings(
     settings: Settings,
     client: Callable[[], Client] | None,
-    contexts: Mapping[str, BuildContext] | None = None,
+    contexts: Mapping[str, BuildContext],
+    builds: Collection[str],
+    builds_with: Callable[[], Client],
 ) -> ImportSettings:
     """Say how an import runs.
 
     Args:
         client: finds out what will build; `None` if nobody wants to know what to tell it.
         contexts: what services will be built from, where that is known.
+        builds: the services that are built for sure, right after this import.
+        builds_with: finds out what will build these.
     """
     from longshore.ops.importer import ImportSettings
 
-    return ImportSettings(settings.window_bytes, time.monotonic, client, contexts or {})
+    return ImportSettings(
+        settings.window_bytes,
+        time.monotonic,
+        client,
+        contexts,
+        builds=frozenset() if settings.whole else frozenset(builds),
+        builds_with=builds_with,
+    )
 
 
 def prune_settings(

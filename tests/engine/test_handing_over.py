@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -310,6 +311,7 @@ def test_longshore_build_does_it_all_on_two_machines(
     assert len(read_steps("BuildKit", first).ran) == 5
     second = after.run("longshore build web")
     assert "web: hit from scope main" in second
+    assert ("not loaded" in second) == (store == "containerd")  # its builder looks at no image
     assert read_steps("BuildKit", second).ran == ()
     assert after.run("docker run --rm --network=none shop-web") == "built\n"
 
@@ -369,6 +371,31 @@ def test_builder_with_another_driver_is_noticed(machine: NextMachine) -> None:
     del here.variables["BUILDX_BUILDER"]
     bake = here.run("longshore cache-from web --format bake")
     assert "shop-web:latest" not in bake
+
+
+def test_image_that_no_build_looks_at_is_loaded_unless_a_build_is_sure_to_follow(
+    machine: NextMachine,
+) -> None:
+    compose = COMPOSE.replace('images: ["shop-web:deps"], ', "")
+    before, after = machine("containerd"), machine("containerd")
+    for here in (before, after):
+        here.write("compose.yaml", compose)
+    before.run("longshore build")
+
+    def imported(flags: str, builder: Builder = "BuildKit") -> bool:
+        after.builder = builder
+        after.run(f"longshore import {flags}")
+        there = after.run("docker images --quiet shop-web") != ""
+        after.run("docker rmi --force shop-web; rm -rf .cache")
+        return there
+
+    assert not imported("--for-build .")
+    assert imported("")
+    assert imported("--for-build . --whole")
+    assert imported("--for-build .", "classic")
+    (cached,) = after.store.rglob("entries/web*cache")
+    shutil.rmtree(cached)
+    assert imported("--for-build .")
 
 
 def test_import_of_what_can_hit_and_its_flags_make_the_unchanged_steps_hit(

@@ -104,6 +104,11 @@ def hand_over(
     return _inline(service, images, directory, builder)
 
 
+def uses_images(builder: Builder) -> bool:
+    """Tell whether a builder looks at the images that the engine has; when in doubt it does."""
+    return builder.kind == "classic" or builder.image_store == "graphdriver"
+
+
 def _classic(
     service: str,
     images: Sequence[HeldImage],

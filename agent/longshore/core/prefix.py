@@ -74,16 +74,16 @@ class Left:
     """What of a service is not loaded, since its next build cannot use it.
 
     Attributes:
-        steps: of the build, its base image not counted.
-        left_out: how many of these are not loaded.
         reason: what has changed.
         size_bytes: of the layers that are not loaded.
+        steps: of the build, its base image not counted; 0 if nothing of the image is loaded.
+        left_out: how many of these are not loaded.
     """
 
-    steps: int
-    left_out: int
     reason: str
     size_bytes: int
+    steps: int = 0
+    left_out: int = 0
 
 
 def chain_of(entry: Entry) -> Chain:
@@ -186,10 +186,10 @@ def cut(
     blobs = tuple(blob for blob in entry.blobs if blob.digest in layers)
     gone = {layer for image in chain.images for layer in image.layers} - layers
     return replace(entry, images=tuple(images), blobs=blobs), Left(
-        steps=len(chain.images) - base - 1,
-        left_out=len(chain.images) - end,
         reason=reason,
         size_bytes=sum(blob.size for blob in entry.blobs if blob.digest in gone),
+        steps=len(chain.images) - base - 1,
+        left_out=len(chain.images) - end,
     )
 
 

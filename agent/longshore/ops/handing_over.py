@@ -14,11 +14,12 @@ from longshore.core.handover import (
     HeldImage,
     hand_over,
     is_usable_index,
+    uses_images,
 )
 from longshore.core.service import Service
 from longshore.core.tags import partial_name
 from longshore.engine.cache_directory import CacheDirectory
-from longshore.engine.contract import Engine, EngineImage
+from longshore.engine.contract import Engine, EngineImage, EngineInfo
 from longshore.errors import CorruptData, EngineError
 from longshore.ops.tasks import for_each
 
@@ -37,14 +38,7 @@ async def hand_over_services(
         UsageError: the client asks for what cannot be.
         EngineUnavailable: the engine cannot be reached.
     """
-    info = await engine.info()
-    builder = Builder(
-        kind=choose_builder(client, info.version),
-        image_store=info.image_store,
-        version=info.version,
-        driver=client.driver,
-        tool=client.tool,
-    )
+    builder = _builder_of(client, await engine.info())
     with_steps = builder.kind == "classic" and builder.image_store == "containerd"
     others = await _tagged_images(engine) if with_steps else ()
     handovers = []
@@ -59,6 +53,28 @@ async def hand_over_services(
         directory = await _directory(service, shown)
         handovers.append(hand_over(service.name, images, directory, builder, others=others))
     return handovers
+
+
+async def ignores_images(ask: Callable[[], Client], info: EngineInfo) -> bool:
+    """Tell whether what will build certainly does not look at the images that the engine has.
+
+    Raises:
+        UsageError: the client asks for what cannot be.
+    """
+    client = await asyncio.to_thread(ask)
+    if client.has_buildx is None:
+        return False  # no `docker` here, so who builds is not known
+    return not uses_images(_builder_of(client, info))
+
+
+def _builder_of(client: Client, info: EngineInfo) -> Builder:
+    return Builder(
+        kind=choose_builder(client, info.version),
+        image_store=info.image_store,
+        version=info.version,
+        driver=client.driver,
+        tool=client.tool,
+    )
 
 
 async def _names(engine: Engine, service: Service) -> list[str]:

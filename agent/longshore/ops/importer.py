@@ -26,7 +26,7 @@ from longshore.core.tags import share_out_tags
 from longshore.engine.contract import Engine, EngineInfo
 from longshore.errors import CorruptData, LongshoreError, NotCached, kept
 from longshore.ops.buildkit_cache import ImportedCache, import_cache
-from longshore.ops.handing_over import hand_over_services
+from longshore.ops.handing_over import hand_over_services, ignores_images
 from longshore.ops.loading import FORMS, Loader
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.prefixing import BuildContext, leave_out
@@ -49,12 +49,16 @@ class ImportSettings:
             counts against it.
         client: finds out what will build; `None` if nobody wants to know what to tell it.
         contexts: what services will be built from; of them only what can still hit is loaded.
+        builds: the services that are built for sure, right after this import.
+        builds_with: finds out what will build these; `None` if that does not matter.
     """
 
     window_bytes: int
     clock: Callable[[], float]
     client: Callable[[], Client] | None = None
     contexts: Mapping[str, BuildContext] = field(default_factory=dict)
+    builds: frozenset[str] = frozenset()
+    builds_with: Callable[[], Client] | None = None
 
 
 @dataclass(slots=True)
@@ -122,6 +126,11 @@ class _Import:
         started = self._settings.clock()
         info = await self._engine.info()
         hits = await self._find(services, info)
+        for service in services:
+            if service.buildkit_cache is not None:
+                self._result.caches.append(await self._import_cache(service, info.platform))
+        for name in await self._unused(hits, info):
+            self._leave_out(name, hits.pop(name))
         if hits:
             found = {name: hit.entry for name, hit in hits.items()}
             own = {s.name: frozenset(ref.familiar for ref in s.images) for s in services}
@@ -148,9 +157,6 @@ class _Import:
                     cut = await self._cut(loader, by_name[name], hit.entry, found)
                     hits[name] = replace(hit, entry=cut)
             await self._load_all(loader, by_name, hits)
-        for service in services:
-            if service.buildkit_cache is not None:
-                self._result.caches.append(await self._import_cache(service, info.platform))
         await self._hand_over(services)
         order = [service.name for service in services]
         self._result.services.sort(key=lambda done: order.index(done.service))
@@ -193,6 +199,42 @@ class _Import:
             else:
                 self._miss(service.name, hit)
         return hits
+
+    async def _unused(self, hits: Mapping[str, Hit], info: EngineInfo) -> list[str]:
+        """Name the services whose images nobody will look at.
+
+        They are built from their cache directories, by a builder that does not look at images. What
+        else an entry holds, such as a base image, others may need.
+        """
+        cached = {cache.service for cache in self._result.caches if cache.outcome == "hit"}
+        unused = [
+            name
+            for name, hit in hits.items()
+            if name in cached & self._settings.builds and len(hit.entry.images) == 1
+        ]
+        if not unused or self._settings.builds_with is None:
+            return []
+        try:
+            return unused if await ignores_images(self._settings.builds_with, info) else []
+        except LongshoreError as error:
+            self._report.line(f"what will build cannot be told, so images are loaded ({error})")
+            return []
+
+    def _leave_out(self, service: str, hit: Hit) -> None:
+        self._result.services.append(
+            ImportedService(
+                service=service,
+                outcome="hit",
+                scope=hit.entry.scope,
+                entry=hit.entry.id,
+                age=hit.age,
+                layers=len(hit.entry.blobs),
+                left=Left(
+                    reason="BuildKit builds it from its cache directory",
+                    size_bytes=sum(blob.size for blob in hit.entry.blobs),
+                ),
+            )
+        )
 
     async def _cut(
         self, loader: Loader, service: Service, entry: Entry, found: Mapping[str, Entry]

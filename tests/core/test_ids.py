@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longshore.core.ids import is_id, new_id, time_of
@@ -50,6 +50,7 @@ def test_an_id_carries_its_time_to_the_millisecond(now: datetime, random: bytes)
 
 
 @given(instants, st.integers(1, 10**12), noise, noise)
+@example(EPOCH + timedelta(seconds=1), 1, ZEROS, ZEROS)  # in floats, 1.001 * 1000 < 1001
 def test_a_later_id_is_greater(
     now: datetime, milliseconds: int, random: bytes, other: bytes
 ) -> None:

@@ -7,12 +7,13 @@ one that was seen, so that a clock that is slow cannot hide a new entry behind a
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _UUID7 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 _MAX_MILLISECONDS = (1 << 48) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_id(text: str) -> bool:
@@ -27,7 +28,7 @@ def new_id(now: datetime, random: bytes, *, after: str | None = None) -> str:
         random: 10 bytes, of which 74 bits are used.
         after: the newest id seen.
     """
-    milliseconds = int(now.timestamp() * 1000)
+    milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)  # floats would round
     if after is not None:
         milliseconds = max(milliseconds, _milliseconds(after) + 1)
     milliseconds = min(max(milliseconds, 0), _MAX_MILLISECONDS)

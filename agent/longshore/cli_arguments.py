@@ -6,22 +6,20 @@ Only what is plain is read here. Whatever is not, such as `--help` or a mistake,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from longshore.config_options import CONFIG, OPTIONS, Option
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """What was typed behind a command.
 
     Attributes:
         flags: by the names of options; those that were not typed are not in it.
     """
 
-    flags: dict[str, Any] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
+    flags: dict[str, Any]
+    names: list[str]
 
 
 def read_arguments(command: str, words: Sequence[str]) -> Arguments | None:
@@ -29,7 +27,7 @@ def read_arguments(command: str, words: Sequence[str]) -> Arguments | None:
     taken = [option for option in (*OPTIONS, CONFIG) if not option.only or command in option.only]
     switches = {name: value for option in taken for name, value in _switches(option).items()}
     valued = {option.flag: option for option in taken if option.kind != "switch"}
-    read = Arguments()
+    read = Arguments({}, [])
     left = iter(words)
     for word in left:
         flag, equals, value = word.partition("=")

@@ -6,9 +6,8 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from longshore.cli_running import Interrupted, run
 from longshore.config import Settings, load_settings
@@ -39,8 +38,7 @@ BOUND_THEMSELVES = ("build", "prune", "check", "stats")
 """How long a build takes is not the cache's business; the others have a time for each project."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """The result of a command, for people and for programs."""
 
     text: str
@@ -50,25 +48,19 @@ class Shown:
     """The file to write it to; standard output if there is none."""
 
 
-def _no_traffic() -> StoreMetrics:
-    from longshore.store.metrics import StoreMetrics
-
-    return StoreMetrics()
-
-
-@dataclass(slots=True)
 class Job:
     """What a command works with; parts are made when they are first asked for."""
 
-    world: World
-    settings: Settings
-    report: LineReport
-    metrics: StoreMetrics = field(default_factory=_no_traffic)
-    open: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _project: Project | None = None
-    _store: Store | None = None
-    _engine: Engine | None = None
-    _keys: Keys | None = None
+    def __init__(self, world: World, settings: Settings, report: LineReport) -> None:
+        self.world = world
+        self.settings = settings
+        self.report = report
+        self.open = AsyncExitStack()
+        self._metrics: StoreMetrics | None = None
+        self._project: Project | None = None
+        self._store: Store | None = None
+        self._engine: Engine | None = None
+        self._keys: Keys | None = None
 
     @property
     def project(self) -> Project:
@@ -78,6 +70,15 @@ class Job:
             for note in self._project.notes:
                 self.report.line(note)
         return self._project
+
+    @property
+    def metrics(self) -> StoreMetrics:
+        """What the store was asked for."""
+        if self._metrics is None:
+            from longshore.store.metrics import StoreMetrics
+
+            self._metrics = StoreMetrics()
+        return self._metrics
 
     @property
     def store(self) -> Store:
@@ -134,8 +135,7 @@ class Job:
 Work = Callable[[Job], Awaitable[Shown]]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """What a run of a command came to."""
 
     code: int

@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from aiohttp import web
+from msgspec import Struct
 
 from longshore import __version__
 from longshore.cli_job import settings_for
@@ -66,8 +66,7 @@ def serve(world: World, flags: Flags) -> int:
             return error.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(Struct, frozen=True):
     """What a sidecar is made of."""
 
     world: World

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, cast
 
 from longshore.cli_given import require_same
@@ -91,7 +90,7 @@ def perform_task(task: Task, tell: Tell) -> Outcome:
 
 def perform_in(world: World, task: Task, tell: Tell) -> Outcome:
     """Run a command in `world`."""
-    world = replace(world, stdout=_Text(task.terminal), stderr=_Text(False), stdin=None)
+    world = world._replace(stdout=_Text(task.terminal), stderr=_Text(False), stdin=None)
     hide = hider(world.environment)
     report = TellingReport(tell, hide=hide)
     try:
@@ -128,7 +127,7 @@ def _beside_the_sidecar(settings: Settings, task: Task) -> Settings:
     if task.command != "import":
         return settings
     left = max(settings.memory_bytes - _SIDECAR_BYTES, MIN_MEMORY_BYTES)
-    return replace(settings, memory_bytes=left)
+    return settings._replace(memory_bytes=left)
 
 
 def _work(task: Task) -> Work:

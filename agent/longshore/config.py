@@ -7,9 +7,8 @@ first of these that says something counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast, get_args
+from typing import NamedTuple, TypeVar, cast, get_args
 
 from longshore.config_grants import (
     check_key_arn,
@@ -109,8 +108,7 @@ DOCKER_TIMEOUT = timedelta(seconds=30)  # of each question to the docker command
 DOCKER_GRACE = timedelta(seconds=10)  # for a build that is told to end
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What counts, after all layers; `None` for what has no fixed default."""
 
     store: Location | None

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from longshore.errors import UsageError
 
 NAME = "longshore.toml"
 SHARED_NAME = "pyproject.toml"
 _MAX_BYTES = 1 << 20
+_NOTHING: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(NamedTuple):
     """What a configuration file says; an empty name if there is none."""
 
     name: str = ""
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object] = _NOTHING
 
 
 def read_config_file(directory: Path, given: str | None) -> ConfigFile:

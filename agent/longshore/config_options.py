@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from keyword import iskeyword
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 CONCURRENCY = 8
 KEEP_LAST = 1
@@ -38,8 +37,7 @@ SOCKET = "/run/longshore/longshore.sock"
 LogFormat = Literal["text", "json"]
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One thing that can be set."""
 
     name: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from longshore.config_options import OPTIONS
 from longshore.core.foreign_words import hide
@@ -16,8 +16,7 @@ _SECRET_NAME = re.compile(r"(?:SECRET|TOKEN|PASSWORD|PASSWD|JWT)(?:_|$)|SECRET_A
 _LEAST = 12  # shorter ones are words that may stand in a text for what they are
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """A key that was given, not read yet.
 
     Neither the text nor the name of the file is in its repr, nor in any message: who takes the one
@@ -28,8 +27,11 @@ class Secret:
     """
 
     source: str
-    text: str | None = field(default=None, repr=False)
-    file: str | None = field(default=None, repr=False)
+    text: str | None = None
+    file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Secret(source={self.source!r})"
 
     def __str__(self) -> str:
         return "(given)"

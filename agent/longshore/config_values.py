@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from longshore.core.compression_level import Level
@@ -49,16 +49,14 @@ MAX_PERIOD = timedelta(days=3650)
 CUSTOMER_KEY_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class BucketLocation:
+class BucketLocation(NamedTuple):
     """A place in an S3 bucket."""
 
     bucket: str
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class FolderLocation:
+class FolderLocation(NamedTuple):
     """A place in a file system."""
 
     path: Path
@@ -67,8 +65,7 @@ class FolderLocation:
 Location = BucketLocation | FolderLocation
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(NamedTuple):
     """An address to listen on; port 0 is any that is free."""
 
     host: str

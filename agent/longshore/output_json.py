@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +29,19 @@ def problem_json(error: LongshoreError, message: str) -> dict[str, Any]:
     return {"error": kind.__name__, "message": message, "exit_code": error.exit_code}
 
 
+# Of a Struct, a named tuple, a dataclass: told by their names, as a client imports none of these.
+_FIELDS = ("__struct_fields__", "_fields", "__dataclass_fields__")
+
+
 def plain(value: Any) -> Any:
     """Turn results into what JSON knows: instants as ISO 8601 in UTC, durations as seconds."""
-    if is_dataclass(value) and not isinstance(value, type):
+    names = next((getattr(value, kind) for kind in _FIELDS if hasattr(value, kind)), None)
+    if names is not None and not isinstance(value, type):
         document: dict[str, Any] = {}
-        for field in fields(value):
-            item = getattr(value, field.name)
-            timed = isinstance(item, timedelta) or field.name == "age"
-            document[f"{field.name}_seconds" if timed else field.name] = plain(item)
+        for name in names:
+            item = getattr(value, name)
+            timed = isinstance(item, timedelta) or name == "age"
+            document[f"{name}_seconds" if timed else name] = plain(item)
         return document
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from longshore.config import Settings
 from longshore.config_secrets import Secret, read_secret
@@ -22,8 +23,7 @@ PUBLIC_SUFFIX = ".pub"
 _SHORT_FORM = "ed25519:"
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     """What a run signs with, and whose signatures count for it.
 
     Attributes:
@@ -83,8 +83,7 @@ def _named(source: str, error: UsageError) -> UsageError:
     return UsageError(text if text.startswith(source) else f"{source}: {text}")
 
 
-@dataclass(frozen=True, slots=True)
-class MadeKeys:
+class MadeKeys(Struct, frozen=True):
     """A new pair of keys: the short form of the public one, and the files of both."""
 
     public_key: str

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from longshore.config import GIT_TIMEOUT, Settings
 from longshore.config_secrets import without_secrets
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 _MAX_TEXT_BYTES = 32 << 20  # of a services file, a `.env` or an event; all are far smaller
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """What a run of longshore may touch; tests pass their own."""
 
     environment: Mapping[str, str]
@@ -46,8 +44,7 @@ class World:
     """Where answers come from; `None` if there is nobody to ask."""
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """What is cached, and under which names.
 
     Attributes:
@@ -203,6 +200,8 @@ def _github_event(world: World) -> str | None:
 
 
 def _read_services(settings: Settings, world: World) -> ServicesFile | None:
+    from msgspec.structs import replace
+
     from longshore.core.services import CODESHIP_NAMES, parse_services
 
     name = _services_name(settings, world)
@@ -228,6 +227,8 @@ def _with_folder(service: Service, folder: Path) -> Service:
     """Find a service's cache directory from the folder of the services file on."""
     if service.buildkit_cache is None:
         return service
+    from msgspec.structs import replace
+
     return replace(service, buildkit_cache=os.path.normpath(folder / service.buildkit_cache))
 
 

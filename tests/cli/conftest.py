@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,7 +126,7 @@ class Shell:
         stdout.bytes.error = self.write_error
         world = self.world(stdout, stderr)
         if self.answer is not None:
-            world = replace(world, stdin=Typed(self.answer))
+            world = world._replace(stdin=Typed(self.answer))
         code = run(arguments, world)
         stdout.bytes.error = None
         self.raw, self.err = stdout.bytes.getvalue(), stderr.text

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.cli.conftest import STEPS, Shell
 from tests.support.fake_docker import FakeDocker
 from tests.support.fake_engine import FakeEngine

@@ -6,10 +6,9 @@ otherwise.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from blake3 import blake3
+from msgspec.structs import replace
 from tests.golden import make_format1 as made
 
 from longshore.core import codec, documents

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import zstandard
+from msgspec.structs import replace
 from tests.support.tars import TRAILER, config_json, file_part, header, pax_record, record
 
 from longshore.core import codec

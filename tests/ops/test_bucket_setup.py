@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from longshore.core.bucket_plan import BucketState, Name, Property, Step, Unknown, Wanted
 from longshore.core.policy import Place
@@ -53,7 +55,7 @@ class FakeBucket:
         assert self.state is not None
         value: dict[str, Property] = {FIELDS[step.name]: step.value}
         if step.name not in self.forgets:
-            self.state = replace(self.state, **value)  # type: ignore[arg-type]
+            self.state = replace(self.state, **value)
 
 
 class Recorder(Report):

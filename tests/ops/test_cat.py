@@ -5,11 +5,11 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, Notes, export, reading, service
 

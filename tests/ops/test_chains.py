@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import Notes, export, reading, service
 

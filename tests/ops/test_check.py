@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import random
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.ops.checking import (
@@ -163,10 +163,10 @@ async def test_recipes_and_entries_that_were_swapped_are_both_named(bucket: Buck
 
 def altered(recipe: Recipe, stream: int, number: int, **changes: Any) -> Recipe:
     chunks = list(recipe.streams[stream])
-    chunks[number] = dataclasses.replace(chunks[number], **changes)
+    chunks[number] = msgspec.structs.replace(chunks[number], **changes)
     streams = list(recipe.streams)
     streams[stream] = tuple(chunks)
-    return dataclasses.replace(recipe, streams=tuple(streams))
+    return msgspec.structs.replace(recipe, streams=tuple(streams))
 
 
 @pytest.mark.parametrize("lie", ["name", "place", "order"])
@@ -185,7 +185,7 @@ async def test_a_recipe_that_lies_is_named_and_not_the_pack(bucket: Bucket, lie:
     elif lie == "place":
         recipe = altered(recipe, 1, 1, offset=payload[1].offset - 7)
     else:
-        recipe = dataclasses.replace(recipe, streams=(recipe.streams[0], payload[::-1]))
+        recipe = msgspec.structs.replace(recipe, streams=(recipe.streams[0], payload[::-1]))
     replace(bucket, key, encode_recipe(recipe))
 
     assert costs(await check(bucket)) == {}
@@ -217,7 +217,7 @@ async def test_an_entry_cannot_stop_prune_by_naming_junk_that_it_does_not_need(
     junk = Ref("evil", "0" * 64 + "." + key[-36:])
     await bucket.store.put(junk.key(PROJECT), b"junk")
     entry = read_entry(bucket, key)
-    evil = dataclasses.replace(entry, scope="evil", refs=(*entry.refs, junk))
+    evil = msgspec.structs.replace(entry, scope="evil", refs=(*entry.refs, junk))
     await bucket.store.put(key.replace("/main/", "/evil/"), seal(Envelope(encode_entry(evil))))
     assert (await bucket.prune()).plan.sweep is None
 
@@ -249,7 +249,7 @@ async def put_attacker(bucket: Bucket, recipe: Recipe, like: str) -> None:
     await bucket.store.put(ref.key(PROJECT), encode_recipe(recipe))
     newest = read_entry(bucket, Stored.of(bucket).entries["web", 0])
     refs = tuple(ref if known.key(PROJECT) == like else known for known in newest.refs)
-    entry = dataclasses.replace(newest, scope="evil", refs=refs)
+    entry = msgspec.structs.replace(newest, scope="evil", refs=refs)
     key = Stored.of(bucket).entries["web", 0].replace("/main/", "/evil/")
     await bucket.store.put(key, seal(Envelope(encode_entry(entry))))
 
@@ -266,7 +266,7 @@ async def test_a_recipe_that_names_one_chunk_twenty_thousand_times_is_read_once(
     ]
     for method, streams in forms:
         size = sum(chunk.plain_bytes for stream in streams for chunk in stream)
-        bomb = dataclasses.replace(recipe, size_bytes=size, method=method, streams=streams)
+        bomb = msgspec.structs.replace(recipe, size_bytes=size, method=method, streams=streams)
         bucket.store._objects.pop(honest.replace("/main/", "/evil/"), None)
         await put_attacker(bucket, bomb, honest)
         store = FaultyStore(bucket.store, failures=0)
@@ -287,7 +287,7 @@ async def test_what_repeats_itself_beyond_measure_is_not_rebuilt(bucket: Bucket)
     recipe = read_recipe(bucket, honest)
     streams = (recipe.streams[1] * 30,)
     size = sum(chunk.plain_bytes for chunk in streams[0])
-    bomb = dataclasses.replace(recipe, size_bytes=size, method="raw", streams=streams)
+    bomb = msgspec.structs.replace(recipe, size_bytes=size, method="raw", streams=streams)
     await put_attacker(bucket, bomb, honest)
 
     result = await check(bucket, share=1)
@@ -333,7 +333,7 @@ async def test_an_envelope_of_a_newer_version_is_not_checked(bucket: Bucket) -> 
 async def test_an_entry_published_too_late_can_never_be_loaded(bucket: Bucket) -> None:
     stored = Stored.of(bucket)
     key = stored.entries["web", 0]
-    late = dataclasses.replace(
+    late = msgspec.structs.replace(
         read_entry(bucket, key), basis=bucket.clock.now - timedelta(hours=12, seconds=1)
     )
     replace(bucket, key, seal(Envelope(encode_entry(late))))
@@ -508,7 +508,7 @@ async def test_progress_adds_up(bucket: Bucket) -> None:
 
 async def test_control_characters_of_attackers_are_kept_out_of_the_result(bucket: Bucket) -> None:
     key = Stored.of(bucket).entries["web", 0]
-    entry = dataclasses.replace(read_entry(bucket, key), kind="\x1b[2Jimage")  # type: ignore[arg-type]
+    entry = msgspec.structs.replace(read_entry(bucket, key), kind="\x1b[2Jimage")
     replace(bucket, key, seal(Envelope(encode_entry(entry))))
     await put_lost_scope(bucket, key)
 
@@ -522,7 +522,7 @@ async def put_lost_scope(bucket: Bucket, like: str) -> None:
     """Store an entry that names a recipe of a scope with an evil name."""
     entry = read_entry(bucket, Stored.of(bucket).entries["web", 1])
     refs = tuple(Ref("\x1b]0;evil", ref.id) for ref in entry.refs)
-    evil = dataclasses.replace(entry, scope="e", refs=refs)
+    evil = msgspec.structs.replace(entry, scope="e", refs=refs)
     key = like[: -len("/web/linux-amd64/") - 36].replace("/main/", "/e/")
     await bucket.store.put(f"{key}/web/linux-amd64/{entry.id}", seal(Envelope(encode_entry(evil))))
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -178,4 +177,4 @@ async def test_a_comparison_is_plain_data(engine: TinyEngine, store: MemoryStore
     engine.make([BASE], "web:1")
     await export(engine, store, [WEB])
 
-    msgspec.json.encode(dataclasses.asdict(await compare(engine, store)))
+    msgspec.json.encode(await compare(engine, store))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.support.cache import Notes, export, service, stored
 from tests.support.fake_engine import FakeEngine
 from tests.support.overlay_root import OverlayRoot, file, segment

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, export, service
 from tests.support.overlay_root import OverlayRoot
@@ -92,7 +92,7 @@ class Refusing(MemoryStore):
 
 def services_file(*services: Service, **changes: object) -> ServicesFile:
     found = ServicesFile("compose.yaml", "compose", PROJECT, services, ("db",))
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return replace(found, **changes)
 
 
 def place(scope: str = "main", *fallback: str) -> Place:
@@ -163,7 +163,7 @@ async def test_a_healthy_setup_is_well_from_end_to_end(store: Refusing, engine: 
         "cache of web",
     ]
     assert about(findings, "cache of web").text == "found in main, 0 s old"
-    msgspec.json.encode([dataclasses.asdict(found) for found in findings])
+    msgspec.json.encode(list(findings))
 
 
 async def test_services_without_a_buildkit_cache_are_named_where_they_need_one(

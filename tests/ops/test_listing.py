@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -491,5 +490,5 @@ async def test_what_others_wrote_is_shown_in_a_listing_but_not_trusted(
 async def test_results_are_plain_data(engine: TinyEngine, store: MemoryStore) -> None:
     await export(engine, store, [WEB])
 
-    msgspec.json.encode([dataclasses.asdict(entry) for entry in await listed(reading(store))])
-    msgspec.json.encode(dataclasses.asdict(await show_service(reading(store), "web", None)))
+    msgspec.json.encode(list(await listed(reading(store))))
+    msgspec.json.encode(await show_service(reading(store), "web", None))

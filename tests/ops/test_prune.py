@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.ops.pruning import GRACE, HOUR, WEB, WORKER, Bucket, machine
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, Notes, export, import_

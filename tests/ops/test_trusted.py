@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, Notes, export, import_, reading, service
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from tests.support.fake_engine import FakeEngine, FakeImage
 
 from longshore.core.digests import Digest, parse_digest

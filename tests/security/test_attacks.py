@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import zstandard
+from msgspec.structs import replace
 from tests.support import hostile
 from tests.support.cache import Notes, export, import_, reading, service
 from tests.support.fake_engine import FakeEngine

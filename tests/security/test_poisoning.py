@@ -6,11 +6,11 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 from tests.support.cache import PROJECT, Notes, export, import_, service
 from tests.support.fake_engine import FakeEngine
 from tests.support.isolation import ROOT, hand_out, open_session_store

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import unicodedata
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from longshore import output
 from longshore.core.comparing import ImageComparison
@@ -71,11 +71,11 @@ def of(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     if get_origin(kind) is tuple:
         return st.lists(of(arguments[0]), max_size=2).map(tuple)
-    if is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         hints = get_type_hints(kind)
         if kind is ImportedService:
             hints["handover"] = NoneType
-        return st.builds(kind, **{field.name: of(hints[field.name]) for field in fields(kind)})
+        return st.builds(kind, **{name: of(hints[name]) for name in kind.__struct_fields__})
     assert arguments, kind
     return st.one_of(*map(of, arguments))
 

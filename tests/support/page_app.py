@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -84,7 +84,7 @@ class PageApp:
         try:
             async for number, event in job.follow():
                 name = "line" if isinstance(event, Line) else "progress"
-                await answer.write(_event(name, asdict(event), number))
+                await answer.write(_event(name, event._asdict(), number))
             ended = {"id": job.id, "state": job.state, "reason": job.reason}
             await answer.write(_event("ended", ended))
         except ConnectionError:

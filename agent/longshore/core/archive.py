@@ -8,10 +8,10 @@ every engine loads: `manifest.json`, and blobs under `blobs/sha256/`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core.digests import Digest, hex_of
 from longshore.core.tarwalk import BLOCK, MAX_PAX_BYTES, header_size, pax_size
@@ -26,8 +26,7 @@ class MemberEnd(Enum):
     END = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """The beginning of a regular file in the archive; links and folders are passed over."""
 
     name: str
@@ -175,8 +174,7 @@ def blob_name(digest: Digest) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestItem:
+class ManifestItem(Struct, frozen=True):
     """One image of an archive; `layers` are the names of its members, base first."""
 
     config: Digest

@@ -6,8 +6,9 @@ What others put into the bucket's policy and lifecycle rules stays there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from longshore.core.bucket_lifecycle import aborts_uploads, rules_that_harm, with_abort_rule
 from longshore.core.bucket_policy import is_policy, is_tls_only, with_tls_only
@@ -25,8 +26,7 @@ PUBLIC_ACCESS = (
 OWNER = "BucketOwnerEnforced"
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Why a property of a bucket cannot be told.
 
     Args:
@@ -41,8 +41,7 @@ Property = dict[str, Any] | Unknown | None
 """A property as the server gives it; `None` if it was never set."""
 
 
-@dataclass(frozen=True, slots=True)
-class BucketState:
+class BucketState(Struct, frozen=True):
     """What a bucket is like, each property as S3 writes it."""
 
     region: str | None = None
@@ -53,8 +52,7 @@ class BucketState:
     lifecycle: Property = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a bucket should be like.
 
     Args:
@@ -70,8 +68,7 @@ class Wanted:
     why_no_tls: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One property: what it will be or is, and what it takes.
 
     Attributes:

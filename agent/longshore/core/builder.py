@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.engine_facts import parse_version
 from longshore.errors import UsageError
@@ -19,8 +20,7 @@ _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """What is known of the command that will build.
 
     Attributes:
@@ -37,8 +37,7 @@ class Client:
     driver: str = DOCKER_DRIVER
 
 
-@dataclass(frozen=True, slots=True)
-class Builder:
+class Builder(Struct, frozen=True):
     """What will build, and on which engine."""
 
     kind: BuilderKind

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from longshore.core.recipe import Recipe
 
@@ -27,8 +28,7 @@ class TableFull(Exception):
     """There are more chunks than memory for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(Struct, frozen=True):
     """What distinct chunks weigh, before compression and as stored."""
 
     plain_bytes: int = 0

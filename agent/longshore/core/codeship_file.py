@@ -6,7 +6,7 @@ stand at the root, or in `services:`; `version` is ignored, and so is every key 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from longshore.core.service import Context, Service, read_extension
 from longshore.core.yaml_nodes import Scalar, Value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest
 from longshore.core.history import command_of, layers_of
@@ -18,8 +19,7 @@ State = Literal["same", "changed", "rebuilt", "only in engine", "only in cache"]
 _MAX_STEPS = 400  # aligning can take its cube; images have less than 200
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One of the two images; everything is base first."""
 
     id: str
@@ -28,8 +28,7 @@ class Side:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedStep:
+class ComparedStep(Struct, frozen=True):
     """A step of either image, beside its counterpart in the other.
 
     Attributes:
@@ -46,8 +45,7 @@ class ComparedStep:
     cached_layer: Digest | None
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedLayer:
+class ComparedLayer(Struct, frozen=True):
     """The layers of both images at one height of the stack, by diff_id.
 
     Attributes:
@@ -61,8 +59,7 @@ class ComparedLayer:
     size_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageComparison:
+class ImageComparison(Struct, frozen=True):
     """What two images have in common, and where they part.
 
     Attributes:
@@ -86,14 +83,12 @@ class ImageComparison:
     tags_only_in_cache: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     engine: int | None
     cached: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Layers:
+class _Layers(Struct, frozen=True):
     """The layer of each step; all `None` where that is not known."""
 
     engine: Sequence[Digest | None]

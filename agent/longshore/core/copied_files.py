@@ -10,8 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.dockerfile import Instruction
 from longshore.core.layer_members import Member
@@ -21,8 +22,7 @@ Kind = Literal["file", "folder", "other"]
 MAX_SOURCES = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """A `COPY` or `ADD` of plain local files or of one folder.
 
     Attributes:
@@ -35,8 +35,7 @@ class Copy:
     only_folders: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
+class Origins(Struct, frozen=True):
     """Where the files of a layer come from.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from blake3 import blake3
+from msgspec import Struct
 
 from longshore.core.chunking import ContentCutter, FixedCutter
 from longshore.core.digests import Digest
@@ -17,8 +17,7 @@ from longshore.core.tarwalk import BLOCK, header_size
 HEADERS = 0  # of a tar; the only stream of a raw blob has this number, too
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """One chunk of a blob, in plain."""
 
     stream: int
@@ -26,8 +25,7 @@ class Cut:
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class BlobFacts:
+class BlobFacts(Struct, frozen=True):
     """What is known of a blob once its last byte has passed."""
 
     digest: Digest

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from longshore.core.gc_documents import ObjectName, name_of_ref
 from longshore.core.keys import EntryKey
@@ -21,8 +22,7 @@ Place = tuple[str, str, str]
 """Scope, service and platform, as segments of keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeNeeds:
+class RecipeNeeds(Struct, frozen=True):
     """What a recipe needs, in short: recipes themselves are too large to keep all of them.
 
     Attributes:
@@ -42,8 +42,7 @@ def needs_of(recipe: Recipe) -> RecipeNeeds:
     return RecipeNeeds(recipe.size_bytes, recipe.stored_bytes, chunks, ends)
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """What has been found out so far.
 
     Attributes:
@@ -67,8 +66,7 @@ class Findings:
         self.culprits.setdefault(recipe, set()).add(culprit)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """What damage costs one service and platform of a scope.
 
     Attributes:
@@ -83,8 +81,7 @@ class Cost:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """A damaged object, what is wrong, and what that costs."""
 
     target: Target
@@ -92,8 +89,7 @@ class Damage:
     costs: tuple[Cost, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """An entry that cannot be loaded.
 
     Attributes:

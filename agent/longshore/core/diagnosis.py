@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.errors import (
     AccessDenied,
@@ -29,8 +30,7 @@ DISK_WARNING_BYTES = 5 * GIB
 DISK_PROBLEM_BYTES = 1 * GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that was looked at.
 
     Attributes:

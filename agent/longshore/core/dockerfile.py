@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_BYTES = 1 << 20
 MAX_INSTRUCTIONS = 1000
@@ -45,8 +46,7 @@ class Unclear(Exception):
     """It cannot be told for certain what a build would do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(Struct, frozen=True):
     """One instruction of a stage.
 
     Attributes:
@@ -60,8 +60,7 @@ class Instruction:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """What one `FROM` begins.
 
     Attributes:
@@ -75,8 +74,7 @@ class Stage:
     instructions: tuple[Instruction, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True):
     """The stages of a Dockerfile, in order."""
 
     stages: tuple[Stage, ...]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core import codec
 from longshore.core.keys import Ref, parse_ref
@@ -71,8 +71,7 @@ def decode(stored: bytes, kind: type[T]) -> T:
     return document
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(Struct, frozen=True):
     """What every version can tell of a document of any version.
 
     Attributes:

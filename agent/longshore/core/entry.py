@@ -8,11 +8,11 @@ some scope, so every field is checked before it is used.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from longshore.core import documents
 from longshore.core.digests import Digest, digest_of, parse_digest
@@ -111,8 +111,7 @@ NO_SOURCE = Source()
 NO_FIGURES = Figures(0, 0, 0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry; see `docs/format.md`, "Entry"."""
 
     kind: Kind

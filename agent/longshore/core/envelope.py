@@ -8,9 +8,8 @@ payload     the rest  a document; not looked at before the signatures have been 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+from msgspec import Struct
 
 from longshore.errors import CorruptData, UnsupportedFormat
 
@@ -27,8 +26,7 @@ class Signature(msgspec.Struct, frozen=True):
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """Payload bytes and the signatures over them, none of it checked yet."""
 
     payload: bytes

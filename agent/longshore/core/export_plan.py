@@ -7,8 +7,9 @@ those of containerd stores see `layout_export.py`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest
 from longshore.core.entry import Blob, Image
@@ -30,8 +31,7 @@ class EngineImage(Protocol):
     def diff_ids(self) -> Sequence[Digest]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SavePlan:
+class SavePlan(Struct, frozen=True):
     """What has to be taken out of the engine, for all services at once.
 
     Attributes:
@@ -66,8 +66,7 @@ def plan_save(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EntryContents:
+class EntryContents(Struct, frozen=True):
     """The parts of an entry that describe images, or a cache."""
 
     documents: dict[Digest, bytes]

@@ -7,11 +7,11 @@ the right to write there; so unlike all other documents these are not written by
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NewType
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core import documents
 from longshore.core.ids import is_id
@@ -56,8 +56,7 @@ def parse_object_key(key: str) -> ObjectName | None:
     return name if is_recipe(name) == (parts[3] == "recipes") else None
 
 
-@dataclass(frozen=True, slots=True)
-class GcDocument:
+class GcDocument(Struct, frozen=True):
     """One document of `gc/`.
 
     Attributes:
@@ -72,8 +71,7 @@ class GcDocument:
     everything: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoredGcDocument:
+class StoredGcDocument(Struct, frozen=True):
     """A document of `gc/`, and its store time."""
 
     document: GcDocument

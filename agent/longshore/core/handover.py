@@ -8,10 +8,10 @@ a cache never makes a build fail. What could is left out, and a note says so.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from longshore.core.builder import DOCKER_DRIVER, Builder
 from longshore.core.digests import Digest
@@ -42,8 +42,7 @@ class _Index(msgspec.Struct):
     manifests: list[_Manifest] = []
 
 
-@dataclass(frozen=True, slots=True)
-class HeldImage:
+class HeldImage(Struct, frozen=True):
     """An image that the engine has; `steps` are base first."""
 
     names: tuple[str, ...]
@@ -51,8 +50,7 @@ class HeldImage:
     steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HeldDirectory:
+class HeldDirectory(Struct, frozen=True):
     """A cache directory of BuildKit (`type=local`).
 
     Attributes:
@@ -65,8 +63,7 @@ class HeldDirectory:
     writable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(Struct, frozen=True):
     """What one service is built with."""
 
     service: str

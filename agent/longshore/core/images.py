@@ -5,11 +5,11 @@ The bytes of a document are kept as they are: writing its JSON anew would change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core.digests import Digest, chain_ids, digest_of, parse_digest
 from longshore.core.documents import count_values
@@ -48,8 +48,7 @@ class _Config(msgspec.Struct):
     created: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True):
     """What a config document says; `layers` and `history` are base first."""
 
     digest: Digest

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from longshore.core.ids import is_id
 from longshore.errors import CorruptData, UsageError
@@ -80,8 +80,7 @@ def check_root(root: str) -> str:
     return root
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+class Ref(NamedTuple):
     """One object that a document names: a pair of scope and id, never a key.
 
     The id of a pack is a UUIDv7, that of a recipe `<sha256 of the blob>.<UUIDv7>`.
@@ -124,8 +123,7 @@ def is_stored_id(identifier: str) -> bool:
     return is_id(recipe[1] if recipe else identifier)
 
 
-@dataclass(frozen=True, slots=True)
-class EntryKey:
+class EntryKey(NamedTuple):
     """What the key of an entry says, in segments as they are written."""
 
     scope: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.tarwalk import MAX_PAX_BYTES, TarWalk, header_size, pax_value
 
@@ -13,8 +14,7 @@ _FOLDER = 0x35
 _PAX, _LONG_NAME, _LONG_LINK, _GLOBAL = 0x78, 0x4C, 0x4B, 0x67
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One member of a layer; `path` has no leading slash."""
 
     path: str

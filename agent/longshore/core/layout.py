@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from longshore.core.digests import Digest, parse_digest
 from longshore.core.images import decode_json, parse_config
@@ -80,8 +80,7 @@ class _Document(msgspec.Struct, rename="camel", omit_defaults=True):
     manifests: list[Descriptor] | None = None
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(Struct):
     """What some documents name, directly and indirectly.
 
     Attributes:
@@ -157,8 +156,7 @@ def tree_bytes(root: Digest, documents: Mapping[Digest, bytes], *, limit_bytes: 
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class ImageTree:
+class ImageTree(Struct, frozen=True):
     """An image as a containerd store keeps it.
 
     Attributes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core.digests import Digest, chain_ids
 from longshore.core.entry import Entry, Image
@@ -20,8 +20,7 @@ from longshore.core.entry import Entry, Image
 Files = dict[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """An image that the engine has to have in the end.
 
     Attributes:
@@ -34,8 +33,7 @@ class Expected:
     parent: Digest | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(Struct, frozen=True):
     """Some layers of an image, base first: their diff_ids, and the blobs that hold them."""
 
     diff_ids: tuple[str, ...]
@@ -90,8 +88,7 @@ class LoadForm(ABC):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
+class LoadPlan(Struct, frozen=True):
     """One archive to load.
 
     Attributes:
@@ -121,8 +118,7 @@ def plan_load(form: LoadForm, entry: Entry, held: Collection[Digest]) -> LoadPla
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SharedPlan:
+class SharedPlan(Struct, frozen=True):
     """An archive of layers that several entries need, to be loaded before theirs.
 
     Attributes:

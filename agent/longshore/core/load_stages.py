@@ -10,7 +10,8 @@ some times as large as the one before.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest
 from longshore.core.entry import Entry
@@ -21,8 +22,7 @@ _FIRST = 12  # the first archive has at least this part of all bytes, and so has
 _GROWTH = 4
 
 
-@dataclass(frozen=True, slots=True)
-class LoadStages:
+class LoadStages(Struct, frozen=True):
     """Archives to load one after the other; each needs what the one before brought.
 
     Attributes:

@@ -7,9 +7,10 @@ another one, and only if its images are the classic builder's, each built on the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.digests import Digest
 from longshore.core.dockerfile import Dockerfile, Instruction, Stage, Unclear
@@ -32,16 +33,14 @@ class _Config(msgspec.Struct):
     config: _Runtime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A service's own image and those that it was built on, base first."""
 
     images: tuple[Image, ...]
     configs: tuple[ImageConfig, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CopyStep:
+class CopyStep(Struct, frozen=True):
     """A step that copies, as it stands in the Dockerfile.
 
     Attributes:
@@ -52,8 +51,7 @@ class CopyStep:
     instruction: Instruction
 
 
-@dataclass(frozen=True, slots=True)
-class Alignment:
+class Alignment(Struct, frozen=True):
     """A stage beside a chain.
 
     Attributes:
@@ -69,8 +67,7 @@ class Alignment:
     copies: tuple[CopyStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """What of a service is not loaded, since its next build cannot use it.
 
     Attributes:

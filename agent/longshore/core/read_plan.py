@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import merge
 from itertools import chain
+
+from msgspec import Struct
 
 from longshore.core.keys import Ref
 from longshore.core.recipe import Chunk, Recipe
@@ -22,8 +23,7 @@ _READ_BYTES = 360
 _OPEN_RUNS = 4  # of a pack that a chunk may join: as many as tell old from new, and old from older
 
 
-@dataclass(frozen=True, slots=True)
-class RangeRead:
+class RangeRead(Struct, frozen=True):
     """One ranged request."""
 
     pack: Ref
@@ -31,8 +31,7 @@ class RangeRead:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChunk:
+class PlannedChunk(Struct, frozen=True):
     """A chunk, and where in which read it will be found."""
 
     chunk: Chunk
@@ -45,16 +44,14 @@ Segment = tuple[PlannedChunk, ...]
 longer than one may be, so whoever goes on to the next one can let all of them go."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlobPlan:
+class BlobPlan(Struct, frozen=True):
     """A blob to rebuild, with the segments of each of its streams."""
 
     recipe: Recipe
     streams: tuple[tuple[Segment, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
+class ReadPlan(Struct, frozen=True):
     """All reads for a sequence of blobs, in the order in which they will be needed."""
 
     reads: tuple[RangeRead, ...]
@@ -194,8 +191,7 @@ class _Segment:
         )
 
 
-@dataclass(slots=True, eq=False)
-class _Run:
+class _Run(Struct, eq=False):
     """A range of a pack that grows as chunks join it.
 
     Attributes:

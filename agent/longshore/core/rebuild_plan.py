@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from blake3 import blake3
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.gc_documents import ObjectName
 from longshore.core.recipe import Chunk, Recipe
@@ -21,8 +22,7 @@ _JOIN_TIMES = 8
 _JOIN_BYTES = 64 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildPlan:
+class RebuildPlan(Struct, frozen=True):
     """How to rebuild one blob.
 
     Attributes:

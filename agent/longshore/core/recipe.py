@@ -6,10 +6,10 @@ Columns instead of one object a chunk keep the document small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from longshore.core import documents
 from longshore.core.chunking import MAX_BYTES
@@ -28,8 +28,7 @@ MAX_BLOB_BYTES = 1 << 42
 CHUNK_ID_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """One chunk and where it is stored."""
 
     id: bytes
@@ -40,8 +39,7 @@ class Chunk:
     stored_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(Struct, frozen=True):
     """How to rebuild one blob: the chunks of each of its streams, in order."""
 
     digest: Digest

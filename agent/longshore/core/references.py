@@ -8,8 +8,9 @@ the engine itself uses: `regexp.go` (grammar), `normalize.go` (default registry,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest, is_digest
 from longshore.errors import UsageError
@@ -30,8 +31,7 @@ _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageReference:
+class ImageReference(Struct, frozen=True):
     """The name of an image; equal when the engine would take two names for the same.
 
     Exactly one of `tag` and `digest` is set: as in the engine, a digest makes the tag beside it

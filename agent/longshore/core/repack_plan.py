@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from longshore.core.gc_documents import ObjectName, name_of_ref
 from longshore.core.recipe import Chunk, Recipe

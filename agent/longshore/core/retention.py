@@ -9,14 +9,14 @@ A new rule is one more function that names entries and a reason, called by `plan
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from longshore.core.keys import EntryKey
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """An entry that is there.
 
     Attributes:
@@ -28,8 +28,7 @@ class Candidate:
     flushed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What the user wants to keep. Scopes are segments of keys.
 
     Attributes:
@@ -51,8 +50,7 @@ class Rules:
     only: frozenset[tuple[str, str, str]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Struct, frozen=True):
     """An entry that goes, and why, in a few words for people."""
 
     key: EntryKey

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.keys import segment
 from longshore.core.policy import (
@@ -36,8 +37,7 @@ _PRINCIPAL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(Struct, frozen=True):
     """One role.
 
     Attributes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from longshore.core.ci import read_ci
 from longshore.core.ci_build import Build
@@ -19,8 +19,7 @@ from longshore.core.ci_build import Build
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(?:^|/)[./]|^-|[./]$|^HEAD$")
 
 
-@dataclass(frozen=True, slots=True)
-class GitFacts:
+class GitFacts(NamedTuple):
     """What the working copy says about itself; `None` for what it does not."""
 
     branch: str | None = None
@@ -30,8 +29,7 @@ class GitFacts:
     revision: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeDefaults:
+class ScopeDefaults(NamedTuple):
     """The scopes of a build, and where it comes from."""
 
     scope: str | None
@@ -64,7 +62,7 @@ def detect_scope(
     if build is None:
         build = Build("git" if git.branch else "nothing", branch=git.branch)
     elif build.branch is None and not build.is_pull_request and not build.tag:
-        build = replace(build, branch=git.branch)
+        build = build._replace(branch=git.branch)
     scope = _scope_of(build)
     candidates = (build.target, build.default_branch or git.default_branch)
     valid = (branch for branch in map(_valid, candidates) if branch and branch != scope)

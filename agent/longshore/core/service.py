@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Literal, Self
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from longshore.core.interpolation import interpolate
 from longshore.core.references import ImageReference
@@ -17,8 +19,7 @@ _SERVICE_KEYS = ("cached", "images", "buildkit_cache")
 _TOP_LEVEL_KEYS = ("cached",)
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """One service whose images are kept."""
 
     name: str
@@ -42,8 +43,7 @@ class Service:
         return replace(self, images=tuple(dict.fromkeys((*self.images, *images))))
 
 
-@dataclass(frozen=True, slots=True)
-class ServicesFile:
+class ServicesFile(Struct, frozen=True):
     """What a services file says."""
 
     path: str
@@ -56,8 +56,7 @@ class ServicesFile:
     """Used without a default where longshore looked; they became the empty string."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What values are interpolated from; notes what was missing."""
 
     environment: Mapping[str, str]
@@ -100,8 +99,7 @@ class Context:
             self.unset.append(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Struct, frozen=True):
     """What `x-longshore` says; `cached` is `None` if it does not say."""
 
     cached: bool | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_der_public_key,
 )
+from msgspec import Struct
 
 from longshore.core.documents import printable
 from longshore.core.envelope import Envelope, Signature, unseal
@@ -37,8 +37,7 @@ _PEM = re.compile(r"-----BEGIN ([A-Z ]{1,40})-----(.{1,9000}?)-----END \1-----",
 _SHOWN_NAME = 60
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True):
     """A public key; its name is its short form, which holds all of it."""
 
     name: str

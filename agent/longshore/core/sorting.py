@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.archive import ArchiveReader, Member, MemberEnd
 from longshore.core.cutting import BlobCutter, BlobFacts, Cut
@@ -21,15 +22,13 @@ _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _LEGACY_CONFIG = re.compile(r"([0-9a-f]{64})\.json")
 
 
-@dataclass(frozen=True, slots=True)
-class BlobDone:
+class BlobDone(Struct, frozen=True):
     """A blob has passed in full, and its bytes are those that its name promised."""
 
     facts: BlobFacts
 
 
-@dataclass(frozen=True, slots=True)
-class BlobLost:
+class BlobLost(Struct, frozen=True):
     """A blob will not come to its end; what was cut of it is good for other blobs."""
 
 

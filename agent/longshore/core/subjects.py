@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.policy import Policy, document
 from longshore.core.scopes import is_branch
@@ -40,8 +42,7 @@ _FIELDS = re.compile(r"[:/]")
 _MIN_FIELDS = 3  # `repo:acme/shop`: fewer name a whole organisation, or everybody
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
+class Issuer(Struct, frozen=True):
     """Who signs the tokens, as IAM knows it: an OIDC provider, and the audience it is asked for."""
 
     arn: str
@@ -53,8 +54,7 @@ class Issuer:
         return self.arn.partition(":oidc-provider/")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Subjects:
+class Subjects(Struct, frozen=True):
     """The subjects of each class of builds.
 
     Attributes:

@@ -8,14 +8,14 @@ do", has the rules, and "Basis" the reason why no writer can still rely on such 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from longshore.core.gc_documents import ObjectName, StoredGcDocument, is_recipe
 
 
-@dataclass(frozen=True, slots=True)
-class SweepPlan:
+class SweepPlan(Struct, frozen=True):
     """What a run deletes, and what it notes down for the next ones.
 
     Attributes:

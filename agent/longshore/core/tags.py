@@ -8,9 +8,9 @@ the service.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from longshore.core.digests import Digest
 from longshore.core.entry import Entry

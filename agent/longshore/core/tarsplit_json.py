@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from longshore.errors import CorruptData
 
@@ -40,8 +40,7 @@ class _Record(msgspec.Struct, gc=False):
 _DECODER = msgspec.json.Decoder(_Record)
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """The next bytes of a layer: where in them each segment lies, and each piece of a file.
 
     Attributes:

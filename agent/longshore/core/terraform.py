@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.bucket_lifecycle import rule_id
 from longshore.core.bucket_plan import OWNER, PUBLIC_ACCESS, Wanted
@@ -20,8 +21,7 @@ _NAME = "cache"
 _BUCKET_ID = f"aws_s3_bucket.{_NAME}.id"
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(Struct, frozen=True):
     """One block: its attributes by name, as Terraform's expressions, and the blocks in it."""
 
     header: str

@@ -6,7 +6,8 @@ Nothing is constructed from tags: values stay text until they are asked for.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from longshore.errors import UsageError
 
@@ -14,8 +15,7 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 _PLAIN_KEY = re.compile(r"[\w/.<-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(Struct, frozen=True):
     """A single value: its text as written, and whether YAML takes it for a word of its own."""
 
     line: int
@@ -25,8 +25,7 @@ class Scalar:
     weight: int = 1
 
 
-@dataclass(slots=True)
-class Sequence:
+class Sequence(Struct):
     """A list."""
 
     line: int
@@ -35,8 +34,7 @@ class Sequence:
     weight: int = 1
 
 
-@dataclass(slots=True)
-class Mapping:
+class Mapping(Struct):
     """A mapping; merged keys (`<<`) are already in it."""
 
     line: int
@@ -48,8 +46,7 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """A node, with the place that errors name."""
 
     path: str

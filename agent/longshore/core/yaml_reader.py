@@ -7,10 +7,10 @@ two equal keys. Compose refuses equal keys, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from msgspec import Struct
 from yaml.resolver import Resolver
 
 from longshore.core.yaml_nodes import Mapping, Node, Scalar, Sequence, Value, join_key
@@ -74,8 +74,7 @@ def _offset(error: yaml.reader.ReaderError, text: str) -> int:
     return len(text.encode()[:position].decode(errors="ignore"))
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A list or mapping whose end has not come yet."""
 
     node: Sequence | Mapping

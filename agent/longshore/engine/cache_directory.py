@@ -19,9 +19,10 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+
+from msgspec import Struct
 
 from longshore.core.archive import (
     TRAILER,
@@ -44,8 +45,7 @@ _FILE_MODE, _BLOB_MODE = 0o644, 0o444  # BuildKit's own
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class CacheContents:
+class CacheContents(Struct, frozen=True):
     """What the index of a cache directory leads to.
 
     Attributes:

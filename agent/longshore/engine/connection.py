@@ -14,9 +14,10 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from msgspec import Struct
 
 from longshore.errors import EngineError, EngineUnavailable
 
@@ -29,8 +30,7 @@ def without_password(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://…@", text)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where an engine listens: `unix:///path` or `tcp://host:port`, perhaps with TLS."""
 
     url: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest
 from longshore.core.images import Step
@@ -14,8 +15,7 @@ ImageStore = Literal["graphdriver", "containerd"]
 ImageAction = Literal["tag", "load", "import", "pull"]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(Struct, frozen=True):
     """What an engine says of itself."""
 
     version: str
@@ -31,8 +31,7 @@ class EngineInfo:
     """Whether overlay2 keeps all of a layer in the layer's own folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineImage:
+class EngineImage(Struct, frozen=True):
     """One image that the engine holds."""
 
     id: Digest
@@ -45,8 +44,7 @@ class EngineImage:
     """Whether all of it is there: a containerd store may hold an image without its blobs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageEvent:
+class ImageEvent(Struct, frozen=True):
     """Something after which the name of an image may mean another image."""
 
     action: ImageAction

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
+
+from msgspec import Struct
 
 from longshore.core.archive import blob_name
 from longshore.core.digests import Digest
@@ -32,8 +33,7 @@ from longshore.ops.saving import cut_archive
 from longshore.ops.streams import one_ahead
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedCache:
+class ExportedCache(Struct, frozen=True):
     """What became of the cache directory of one service."""
 
     service: str
@@ -45,8 +45,7 @@ class ExportedCache:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedCache:
+class ImportedCache(Struct, frozen=True):
     """What became of the cache directory of one service."""
 
     service: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.digests import Digest, short
 from longshore.core.entry import Entry
@@ -20,8 +22,7 @@ MAX_IMAGES = 1000  # of a service; the engines stop at 125 layers, but not at st
 _AT_ONCE = 4  # services
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The images of one service: each that it names, followed by its parents; none twice.
 
     Attributes:

@@ -7,7 +7,8 @@ packs is read if that is asked for: all of it, or a share that is another one ea
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.damage import Cost, Damage, Lost, assess
 from longshore.core.documents import printable
@@ -26,8 +27,7 @@ _DENIED_SHOWN = 10
 _SEED_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class CheckSettings:
+class CheckSettings(Struct, frozen=True):
     """How a check runs.
 
     Args:
@@ -41,8 +41,7 @@ class CheckSettings:
     random: Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class DamagedObject:
+class DamagedObject(Struct, frozen=True):
     """An object that is damaged or missing.
 
     Attributes:
@@ -57,8 +56,7 @@ class DamagedObject:
     costs: tuple[Cost, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LostEntry:
+class LostEntry(Struct, frozen=True):
     """An entry that cannot be loaded.
 
     Attributes:
@@ -75,16 +73,14 @@ class LostEntry:
     next: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NotChecked:
+class NotChecked(Struct, frozen=True):
     """A document of a newer longshore: whether it is sound cannot be told."""
 
     url: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(Struct, frozen=True):
     """What a check found.
 
     Attributes:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from longshore.core import codec
 from longshore.core.gc_documents import ObjectName, name_of_ref, object_key
@@ -112,8 +113,7 @@ class _Joining:
         self._builder.finish()
 
 
-@dataclass(slots=True)
-class ReadChunks:
+class ReadChunks(Struct):
     """Chunks that were read one by one.
 
     Attributes:

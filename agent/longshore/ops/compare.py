@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from longshore.core.comparing import ImageComparison, Side, compare_images
 from longshore.core.digests import Digest
@@ -17,8 +18,7 @@ from longshore.ops.finding import find_cached
 from longshore.ops.reachable import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedImage:
+class ComparedImage(Struct, frozen=True):
     """One image of a service, by the reference that the service gives it.
 
     Attributes:
@@ -30,8 +30,7 @@ class ComparedImage:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The engine's images of a service against the cached ones.
 
     Attributes:

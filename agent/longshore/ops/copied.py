@@ -11,9 +11,9 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from blake3 import blake3
+from msgspec import Struct
 
 from longshore.core.copied_files import Copy, Kind, Origins, find_origins
 from longshore.core.cutting import HEADERS
@@ -35,8 +35,7 @@ MAX_LISTED = 200_000
 _EXECUTABLE = 0o100
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What is known of a layer without its contents."""
 
     members: tuple[Member, ...]
@@ -197,8 +196,7 @@ def _compare_contents(layer: Layer, paths: Sequence[str | None], checkout: Check
     return None
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(Struct):
     path: str | None
     size: int
     used: int = 0

@@ -6,9 +6,8 @@ as its branch in git, must not widen the grant, so nothing is read from a workin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from longshore.core.policy import (
     Grant,
@@ -29,8 +28,7 @@ class AssumeRole(Protocol):
     ) -> SessionCredentials: ...
 
 
-@dataclass(frozen=True, slots=True)
-class GrantedCredentials:
+class GrantedCredentials(NamedTuple):
     """What was granted, and to whom."""
 
     grant: Grant

@@ -13,8 +13,9 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from longshore.core.cutting import BlobCutter, Cut
 from longshore.core.digests import Digest, chain_ids, parse_digest
@@ -41,8 +42,7 @@ READERS = (
 _PLANNED = 4  # at once: a plan holds the headers of its block, not the contents
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """What the disk has of what is wanted.
 
     Attributes:

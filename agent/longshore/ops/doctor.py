@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+
+from msgspec import Struct
 
 from longshore.core.diagnosis import (
     Finding,
@@ -42,8 +43,7 @@ _ABORT_SECONDS = 10.0
 _CLOCK_STEP = timedelta(seconds=1)  # stores tell whole seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a command would read and write, and who said so.
 
     Attributes:
@@ -58,16 +58,14 @@ class Place:
     fallback_source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """What is known about the credentials for the store; never they themselves."""
 
     provider: str
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(Struct, frozen=True):
     """What a command would work with. What cannot be made raises, and becomes a finding.
 
     Engine and store are the caller's to close.

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from longshore.core import codec
 from longshore.core.archive_form import ArchiveForm
@@ -48,8 +50,7 @@ LARGE_DOCUMENT_BYTES = 1 << 20  # of JSON; read, it takes several times that
 _TOO_LATE = "it was published more than 12 hours after its export began, so parts of it may be gone"
 
 
-@dataclass(slots=True)
-class Examined:
+class Examined(Struct):
     """A project's documents, as far as they can be read.
 
     Attributes:
@@ -285,8 +286,7 @@ class Examiner:
         await for_each(read, listed, at_once=READ_AT_ONCE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
+class _Opened(Struct, frozen=True):
     """An entry, as far as it can be read: what it refers to can be told of those of any version."""
 
     refs: tuple[ObjectName, ...]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from longshore.core.digests import Digest
 from longshore.core.entry import Entry, cache_name
@@ -38,8 +39,7 @@ from longshore.ops.saving import cut_archive
 from longshore.ops.tasks import for_each, meanwhile
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedLayer:
+class ExportedLayer(Struct, frozen=True):
     """One layer of an exported service.
 
     Attributes:
@@ -51,8 +51,7 @@ class ExportedLayer:
     new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedService:
+class ExportedService(Struct, frozen=True):
     """What became of one service."""
 
     service: str
@@ -62,8 +61,7 @@ class ExportedService:
     layers: tuple[ExportedLayer, ...]
 
 
-@dataclass(slots=True)
-class ExportResult:
+class ExportResult(Struct):
     """What an export did."""
 
     services: list[ExportedService] = field(default_factory=list)
@@ -78,8 +76,7 @@ class ExportResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(Struct, frozen=True):
     """How the images of one kind of image store are asked for, sorted and written down."""
 
     plan: Callable[[Collection[EngineImage], Reachable], SavePlan]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from longshore.core.entry import EngineFacts, Entry, cache_name, encode_entry
 from longshore.core.envelope import Envelope, Signature, seal
@@ -23,8 +24,7 @@ from longshore.store.contract import Store
 _WRITTEN_AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class FlushSettings:
+class FlushSettings(Struct, frozen=True):
     """How a flush runs.
 
     Args:
@@ -38,8 +38,7 @@ class FlushSettings:
     sign: Callable[[bytes], Signature] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FlushTarget:
+class FlushTarget(Struct, frozen=True):
     """What one `flushed` entry hides: the entries of a service and platform in a scope.
 
     Attributes:
@@ -51,8 +50,7 @@ class FlushTarget:
     stored_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class FlushPlan:
+class FlushPlan(Struct, frozen=True):
     """What a flush hides.
 
     Attributes:

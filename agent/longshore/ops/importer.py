@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from longshore.core.archive_form import require_readable
 from longshore.core.builder import Client
@@ -40,8 +42,7 @@ from longshore.ops.tasks import for_each, side_by_side
 _LOADED_AT_ONCE = 4  # services; more would only share the same cores and the same memory
 
 
-@dataclass(frozen=True, slots=True)
-class ImportSettings:
+class ImportSettings(Struct, frozen=True):
     """How an import runs; the defaults live in `config.py`.
 
     Args:
@@ -61,8 +62,7 @@ class ImportSettings:
     builds_with: Callable[[], Client] | None = None
 
 
-@dataclass(slots=True)
-class ImportedService:
+class ImportedService(Struct):
     """What became of one service."""
 
     service: str
@@ -81,8 +81,7 @@ class ImportedService:
     """What was not loaded, since its next build cannot use it."""
 
 
-@dataclass(slots=True)
-class ImportResult:
+class ImportResult(Struct):
     """What an import did."""
 
     services: list[ImportedService] = field(default_factory=list)

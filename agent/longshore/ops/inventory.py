@@ -7,7 +7,8 @@ versions, too. Of a document only `refs` counts, which every version can read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from longshore.core.documents import Peek, peek
 from longshore.core.envelope import unseal
@@ -29,8 +30,7 @@ LISTED_AT_ONCE = 16
 READ_AT_ONCE = 8
 
 
-@dataclass(slots=True)
-class References:
+class References(Struct):
     """What entries and recipes refer to.
 
     Attributes:

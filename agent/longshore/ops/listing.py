@@ -5,8 +5,10 @@ Nothing here reads packs. Documents of other scopes are looked at, too, and neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.documents import printable
 from longshore.core.entry import Entry, Kind
@@ -32,8 +34,7 @@ MAX_WEIGHED = 50_000  # recipes
 MAX_TAGS = 30  # of one entry
 
 
-@dataclass(frozen=True, slots=True)
-class ListedEntry:
+class ListedEntry(Struct, frozen=True):
     """The newest entry of one service and platform in one scope.
 
     Attributes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from longshore.core.entry import Entry, Kind
 from longshore.errors import NotTrusted
 from longshore.ops.reachable import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """An entry that was found, and where.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.keys import EntryKey, parse_entry_key, segment
 from longshore.errors import TooLarge
@@ -14,8 +16,7 @@ MAX_KEYS = 1_000_000  # entries, old and new
 MAX_PLACES = 10_000  # services times platforms, of one scope
 
 
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
+class FoundEntry(Struct, frozen=True):
     """An entry that was listed, not read yet.
 
     Attributes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct, field
 
 from longshore.core.keys import Ref
 from longshore.core.recipe import PACK_BYTES
@@ -22,8 +23,7 @@ PART_BYTES = 8 << 20  # S3 asks for 5 MiB at least, and connections get fast at 
 _ABORT_SECONDS = 10.0
 
 
-@dataclass(slots=True)
-class _Pack:
+class _Pack(Struct):
     ref: Ref
     size_bytes: int = 0
     waiting: list[bytes | memoryview] = field(default_factory=list)

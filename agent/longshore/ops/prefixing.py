@@ -10,8 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from longshore.core.copied_files import read_copy
 from longshore.core.digests import Digest
@@ -38,8 +39,7 @@ _IGNORE_BYTES = 1 << 20
 _SHOWN = 200  # characters of a path
 
 
-@dataclass(frozen=True, slots=True)
-class BuildContext:
+class BuildContext(Struct, frozen=True):
     """What a service will be built from.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from longshore.core.keys import is_segment, name_of, segment
 from longshore.errors import UsageError
@@ -13,8 +13,7 @@ _LISTED_AT_ONCE = 16
 _FOLDERS = frozenset({"scopes", "gc"})
 
 
-@dataclass(frozen=True, slots=True)
-class Projects:
+class Projects(Struct, frozen=True):
     """The projects of a store.
 
     Attributes:

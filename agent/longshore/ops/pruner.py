@@ -7,8 +7,9 @@ do"; each step below is one of them, and their order is one, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from longshore.core.gc_documents import ObjectName
 from longshore.core.keys import EntryKey, scopes_prefix
@@ -32,8 +33,7 @@ from longshore.store.contract import ObjectInfo, PendingUpload, Store
 _REMOVED_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class PruneSettings:
+class PruneSettings(Struct, frozen=True):
     """How prune runs; the defaults live in `config.py`.
 
     Args:
@@ -55,8 +55,7 @@ class PruneSettings:
     clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class PrunePlan:
+class PrunePlan(Struct, frozen=True):
     """What a run does, in full: nothing else is removed or deleted.
 
     Attributes:
@@ -78,8 +77,7 @@ class PrunePlan:
     kept_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class PruneResult:
+class PruneResult(Struct, frozen=True):
     """What a run did; of a dry run, what it would have done."""
 
     project: str
@@ -87,8 +85,7 @@ class PruneResult:
     dry_run: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(Struct, frozen=True):
     """What a run found, and nothing decided yet; in the order in which it has to look."""
 
     entries: list[FoundEntry]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from longshore.core.compression_level import Level
 from longshore.core.digests import hex_of
@@ -30,8 +31,7 @@ from longshore.ops.saving import save_blobs
 from longshore.ops.tasks import side_by_side
 
 
-@dataclass(frozen=True, slots=True)
-class ExportSettings:
+class ExportSettings(Struct, frozen=True):
     """How an export runs; the defaults live in `config.py`.
 
     Args:

@@ -6,9 +6,10 @@ Only what a live entry reaches is ever reused: that a key exists proves nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from longshore.core.digests import Digest
 from longshore.core.entry import Entry, Misplaced, decode_entry
@@ -51,8 +52,7 @@ _MAX_OTHERS = 256  # services, besides those that are exported
 _MAX_WARNINGS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class CountingEntry:
+class CountingEntry(Struct, frozen=True):
     """The entry that counts in a scope: the newest, or the newest that a trusted key signed.
 
     Attributes:
@@ -64,8 +64,7 @@ class CountingEntry:
     passed: tuple[NotTrusted, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """Which part of a store a build may read.
 
     Args:
@@ -223,8 +222,7 @@ def _not_trusted(url: str, reason: str) -> NotTrusted:
     )
 
 
-@dataclass(slots=True)
-class Reachable:
+class Reachable(Struct):
     """What an export may refer to instead of uploading it."""
 
     newest: dict[tuple[str, str], Entry] = field(default_factory=dict)

@@ -13,9 +13,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct, field
 
 from longshore.core.archive import TRAILER, blob_name, member_header, padding, small_member
 from longshore.core.digests import Digest
@@ -170,8 +171,7 @@ class ChunkStream:
         return chunks
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """Chunks that are opened in one hop to a thread.
 
     Attributes:

@@ -7,9 +7,10 @@ found that nothing refers to them, and their clocks begin anew before the first 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
 from longshore.core.gc_documents import ObjectName, is_recipe, object_key
@@ -33,8 +34,7 @@ _GAP_BYTES = 128 << 10
 _UPLOADS_AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class RepackPlan:
+class RepackPlan(Struct, frozen=True):
     """What is rewritten.
 
     Attributes:
@@ -168,7 +168,7 @@ class Repacker:
                     for chunk, stored in await self._sound(group):
                         if chunk.id not in copied:
                             pack, offset = await packs.add(stored)
-                            copied[chunk.id] = dataclasses.replace(chunk, pack=pack, offset=offset)
+                            copied[chunk.id] = replace(chunk, pack=pack, offset=offset)
                         places[chunk] = copied[chunk.id]
             await packs.finish()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
 from longshore.core.gc_documents import GcDocument, decode_gc, encode_gc, parse_gc_key
@@ -23,8 +24,7 @@ from longshore.store.contract import ObjectInfo, Store
 _REMOVED_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class RepairSettings:
+class RepairSettings(Struct, frozen=True):
     """How a repair runs.
 
     Args:
@@ -36,8 +36,7 @@ class RepairSettings:
     clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class RepairPlan:
+class RepairPlan(Struct, frozen=True):
     """What a repair removes, in full.
 
     Attributes:

@@ -15,7 +15,8 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from longshore.core import codec
 from longshore.core.compression_level import AdaptiveLevel, Level
@@ -32,8 +33,7 @@ _BATCH_BYTES = 2 << 20
 _MAX_HELD_BYTES = 8 << 20  # of compressed headers that wait for the end of their layer
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """Chunks that are compressed together, or the end of a blob."""
 
     cuts: list[Cut] = field(default_factory=list)
@@ -42,8 +42,7 @@ class _Batch:
     stored: asyncio.Future[list[bytes]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """What became of blobs: a recipe for each that passed, and all chunks that were placed."""
 
     recipes: list[Recipe]

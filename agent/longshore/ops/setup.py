@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from longshore.core.bucket_plan import BucketState, Name, Step, Unknown, Wanted, plan_bucket
 from longshore.errors import StoreError
@@ -31,8 +33,7 @@ class Bucket(Protocol):
         """Write one property."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetupResult:
+class SetupResult(Struct, frozen=True):
     """What was planned, and what came of it.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from longshore.core.digests import Digest
 from longshore.core.documents import printable
@@ -31,8 +32,7 @@ _MAX_OWNERS = 100
 _MAX_STEPS = 10_000  # of all images together
 
 
-@dataclass(frozen=True, slots=True)
-class ShownStep:
+class ShownStep(Struct, frozen=True):
     """One build step of an image.
 
     Attributes:
@@ -46,8 +46,7 @@ class ShownStep:
     size_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ShownImage:
+class ShownImage(Struct, frozen=True):
     """One image of an entry.
 
     Attributes:
@@ -68,8 +67,7 @@ class ShownImage:
     layers: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShownPack:
+class ShownPack(Struct, frozen=True):
     """What a layer has in one pack."""
 
     scope: str
@@ -78,8 +76,7 @@ class ShownPack:
     stored_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShownLayer:
+class ShownLayer(Struct, frozen=True):
     """One layer of an entry.
 
     Attributes:
@@ -104,8 +101,7 @@ class ShownLayer:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ShownEntry:
+class ShownEntry(Struct, frozen=True):
     """Everything about what a build of one service would load.
 
     Attributes:
@@ -191,8 +187,7 @@ async def _stored_at(reading: Reading, entry: Entry) -> datetime:
     return info.modified_at
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(Struct, frozen=True):
     """What is told of a recipe, which itself can be large."""
 
     method: str

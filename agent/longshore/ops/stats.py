@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from longshore.core.chunk_table import ChunkTable, Rows, TableFull
 from longshore.core.damage import place_of
@@ -24,8 +25,7 @@ from longshore.store.contract import Store
 G = TypeVar("G")
 
 
-@dataclass(frozen=True, slots=True)
-class StatsSettings:
+class StatsSettings(Struct, frozen=True):
     """How figures are made.
 
     Args:
@@ -37,8 +37,7 @@ class StatsSettings:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """What some entries weigh.
 
     Attributes:
@@ -69,8 +68,7 @@ class Sizes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What lies in the store.
 
     Attributes:
@@ -87,8 +85,7 @@ class Held:
         return self.stored_bytes - self.unreferenced_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeStats:
+class ScopeStats(Struct, frozen=True):
     """One scope, by its segment."""
 
     scope: str
@@ -96,8 +93,7 @@ class ScopeStats:
     sizes: Sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, frozen=True):
     """What one entry added: the chunks, as stored, that no earlier entry of the project has."""
 
     id: str
@@ -105,8 +101,7 @@ class Added:
     added_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStats:
+class ServiceStats(Struct, frozen=True):
     """One service and platform of a scope, by their segments.
 
     Attributes:
@@ -120,8 +115,7 @@ class ServiceStats:
     growth: tuple[Added, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectStats:
+class ProjectStats(Struct, frozen=True):
     """The figures of a project.
 
     Attributes:
@@ -139,8 +133,7 @@ class ProjectStats:
     too_many: bool
 
 
-@dataclass(slots=True)
-class _Weighed:
+class _Weighed(Struct):
     """What is kept of each document.
 
     Attributes:

@@ -8,7 +8,8 @@ which of them is told by what else is known about the same bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from longshore.core.gc_documents import ObjectName, name_of_ref, object_key
 from longshore.core.ranges import Ranges
@@ -28,8 +29,7 @@ _ANOTHER_BLOB = "its chunks are sound, and do not make the layer that it is for"
 _MISNAMED = "it says wrongly what its chunks hold: the layer can be rebuilt without that"
 
 
-@dataclass(slots=True)
-class Verified:
+class Verified(Struct):
     """What was read.
 
     Attributes:

@@ -17,11 +17,11 @@ import re
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 
 from aiohttp import web
+from msgspec import Struct
 
 from longshore.service.forms import MAX_BYTES, Form
 
@@ -49,8 +49,7 @@ _HEADERS = {
 Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What decides about a request.
 
     Attributes:
@@ -73,8 +72,7 @@ class Asked:
     cookie: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a request is not served."""
 
     status: int

@@ -10,11 +10,11 @@ import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
 from aiohttp import web
+from msgspec import Struct
 
 from longshore import __version__
 from longshore.config_sidecar import ASK_TIMEOUT
@@ -54,8 +54,7 @@ class Life(Protocol):
         """What `serve` was given, by the names of options."""
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(Struct, frozen=True):
     """The handlers."""
 
     jobs: Jobs
@@ -189,7 +188,7 @@ class Api:
         """Run a task that only looks; the time that it may take is not that of an import."""
         flags = {**self.life.flags, "timeout": exact(ASK_TIMEOUT), **task.flags}
         async with self.asking:
-            outcome = await self.jobs.ask(replace(task, flags=flags))
+            outcome = await self.jobs.ask(task._replace(flags=flags))
         if outcome is None:
             return refusal(500, f"{task.command} crashed; see the sidecar's log")
         return web.json_response(outcome.document, status=status_of(outcome.exit_code))

@@ -7,9 +7,10 @@ import fcntl
 import os
 import socket
 import stat
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+
+from msgspec import Struct
 
 from longshore.errors import UsageError
 
@@ -19,8 +20,7 @@ _MODE = 0o600
 """Of the lock: who may open it may keep sidecars from starting."""
 
 
-@dataclass(slots=True)
-class Claim:
+class Claim(Struct):
     """A place for a socket that is this process's until it ends, or gives it back.
 
     What counts is a lock on a file beside the socket. The kernel ends it with the process, however

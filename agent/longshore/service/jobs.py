@@ -12,9 +12,10 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from longshore.service.process import Forks, TaskProcess
 from longshore.service.task import Event, Line, Outcome, Progress, Task
@@ -27,8 +28,7 @@ MAX_QUEUED = 100  # more at once are a mistake of whoever asks
 _KEPT_LINES = 1000  # of each job; an import of hundreds of services says less
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """One thing to do.
 
     Attributes:

@@ -6,12 +6,12 @@ Who may see it is decided by `access.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from aiohttp import web
+from msgspec import Struct
 
 from longshore import __version__
 from longshore.service.forms import Form
@@ -33,8 +33,7 @@ class _Refused(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """The handlers."""
 
     jobs: Queue

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from longshore.service.jobs import Job, Listener
 from longshore.service.task import Command, Event, Outcome, Task
@@ -48,16 +49,14 @@ class Queue(Protocol):
         """Run a task that only looks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """What `show` is asked about."""
 
     service: str
     platform: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The document of a command.
 
     Attributes:
@@ -70,8 +69,7 @@ class Answer:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the page shows, but for jobs.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from longshore.output_json import plain
 from longshore.service.jobs import Job, State
@@ -29,16 +30,14 @@ _ENDED = 10
 _BARS = 12
 
 
-@dataclass(frozen=True, slots=True)
-class LineView:
+class LineView(Struct, frozen=True):
     """Something that a job said."""
 
     word: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(Struct, frozen=True):
     """A job.
 
     Attributes:
@@ -61,8 +60,7 @@ class JobView:
     result: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExportView:
+class ExportView(Struct, frozen=True):
     """An export that came to its end: a bar of the chart.
 
     Attributes:
@@ -80,8 +78,7 @@ class ExportView:
     uploaded: float
 
 
-@dataclass(frozen=True, slots=True)
-class JobsView:
+class JobsView(Struct, frozen=True):
     """All jobs, those that run first."""
 
     active: Sequence[JobView]
@@ -122,8 +119,7 @@ def export_views(jobs: Sequence[Job], facts: Facts, now: datetime) -> list[Expor
     return [_bar(one, largest, now) for one in exports]
 
 
-@dataclass(frozen=True, slots=True)
-class _Export:
+class _Export(Struct, frozen=True):
     at: datetime
     services: tuple[str, ...]
     image_bytes: int

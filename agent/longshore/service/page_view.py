@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from longshore.service.page_data import Answer, Facts, Key
 from longshore.wording import clean, count, period, size
@@ -37,8 +38,7 @@ _NOTICES = 5
 _LAYERS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class LayerView:
+class LayerView(Struct, frozen=True):
     """A layer of what a build would load.
 
     Attributes:
@@ -57,8 +57,7 @@ class LayerView:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceView:
+class ServiceView(Struct, frozen=True):
     """A service, or its BuildKit cache, on one platform.
 
     Attributes:
@@ -96,8 +95,7 @@ class ServiceView:
     flushable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CacheView:
+class CacheView(Struct, frozen=True):
     """All that is known of the cache.
 
     Attributes:

@@ -6,12 +6,12 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
+from msgspec import Struct
 
 from longshore.config_values import Listen
 from longshore.errors import OtherSettings, TimedOut
@@ -26,8 +26,7 @@ STOPPED = 128
 _LAST_ANSWERS = 0.2  # seconds for requests that are being answered when the sidecar ends
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a sidecar is to do.
 
     Args:
@@ -150,7 +149,7 @@ class Sidecar:
         self._say(f"listening at {self._plan.socket}")
         if self._plan.listen is not None:
             port = await listen_on(runner, self._plan.listen)
-            self._say(f"listening at http://{replace(self._plan.listen, port=port)}/")
+            self._say(f"listening at http://{self._plan.listen._replace(port=port)}/")
         work = asyncio.create_task(self._work(), name="sidecar")
         signalled = asyncio.create_task(self._signals.get())
         await asyncio.wait([work, signalled], return_when=asyncio.FIRST_COMPLETED)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Command = Literal["import", "export", "flush", "list", "show", "config"]
 
@@ -24,8 +23,10 @@ GIVEN = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+_NONE: Mapping[str, Any] = {}
+
+
+class Task(NamedTuple):
     """One run of a command.
 
     Attributes:
@@ -39,14 +40,13 @@ class Task:
 
     command: Command
     names: tuple[str, ...] = ()
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = _NONE
     background: bool = False
     terminal: bool = False
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = _NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Something to be said, in one line.
 
     Attributes:
@@ -58,8 +58,7 @@ class Line:
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a long step is.
 
     Attributes:
@@ -75,8 +74,7 @@ class Progress:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a run came to.
 
     Attributes:

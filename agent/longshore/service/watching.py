@@ -13,8 +13,9 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from longshore.config_sidecar import (
     RECONNECT_BASE,
@@ -33,8 +34,7 @@ from longshore.ops.tasks import side_by_side
 from longshore.wording import exact
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """How long to wait for what."""
 
     quiet: timedelta = WATCH_QUIET

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+
+class ObjectInfo(Struct, frozen=True):
     """One stored object, as a listing shows it."""
 
     key: str
@@ -24,32 +24,28 @@ class ObjectInfo:
     """The store's own time, aware UTC: never a client's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(Struct, frozen=True):
     """A small object, read whole."""
 
     data: bytes
     modified_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """A multipart upload that has begun; invisible to readers until it is completed."""
 
     key: str
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedPart:
+class UploadedPart(Struct, frozen=True):
     """What the store answered to one part; needed to complete the upload."""
 
     number: int
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class PendingUpload:
+class PendingUpload(Struct, frozen=True):
     """A multipart upload that is neither completed nor aborted."""
 
     upload: Upload

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from longshore.errors import UsageError
 
@@ -14,8 +15,7 @@ CUSTOMER_KEY_BYTES = 32
 _CUSTOMER_ALGORITHM = "AES256"
 
 
-@dataclass(frozen=True, slots=True)
-class Encryption:
+class Encryption(Struct, frozen=True):
     """How the server shall encrypt; what the bucket says, if nothing is set.
 
     Args:
@@ -26,7 +26,11 @@ class Encryption:
 
     algorithm: str | None = None
     kms_key: str | None = None
-    customer_key: bytes | None = field(default=None, repr=False)
+    customer_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        given = self.customer_key is not None
+        return f"Encryption({self.algorithm!r}, {self.kms_key!r}, customer_key={given})"
 
     @property
     def of_new_objects(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from longshore.errors import CorruptData, ObjectMissing, ObjectTooLarge, StoreError
 from longshore.store.contract import (
@@ -20,8 +21,7 @@ from longshore.store.contract import (
 from longshore.store.safe_keys import check_key, check_part_number, check_prefix
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Struct):
     key: str
     started_at: datetime
     parts: dict[int, tuple[int, bytes]] = field(default_factory=dict)

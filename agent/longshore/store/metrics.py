@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from longshore.store.contract import (
     Guard,
@@ -23,8 +24,7 @@ from longshore.store.retry import Retry, closing
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class StoreMetrics:
+class StoreMetrics(Struct):
     """What a store was asked for. The keys of the counters are the names of the store's methods."""
 
     requests: Counter[str] = field(default_factory=Counter)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from msgspec import Struct
 
 from longshore.core.foreign_words import one_line
 from longshore.errors import (
@@ -112,8 +112,7 @@ class Unsupported(StoreError):
     """The server does not know the operation, or not in the form in which it is used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What was asked of the store, in the words of an error message."""
 
     verb: str

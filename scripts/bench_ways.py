@@ -283,10 +283,10 @@ class Longshore(Way):
             "LONGSHORE_STRICT": "1",
         }
 
-    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
+    def _longshore(self, machine: Machine, verb: str) -> None:
         flags = [flag for flag in self.flags if f"{verb} {flag}" in self.around.options]
         agent = ["scripts.bench_cpu", self.measured] if self.measured else ["longshore"]
-        machine.run(sys.executable, "-m", *agent, verb, *flags, *arguments, more=self.environment())
+        machine.run(sys.executable, "-m", *agent, verb, *flags, more=self.environment())
 
     def restore(self, machine: Machine) -> None:
         self._longshore(machine, "import")
@@ -318,20 +318,15 @@ class LongshoreBuildKit(LongshoreDirect):
     letter, title = "j", "longshore, BuildKit, mode=max"
     image_store, builder = "containerd", "BuildKit"
 
-    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
+    def _longshore(self, machine: Machine, verb: str) -> None:
         lines = [f"name: {machine.project.name}", "services:"]
         for service in machine.project.services:
             lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
             lines += [f"    build: ./{service.name}"]
             cache = self._directory(service)
-            lines += [f"    x-longshore: {{cached: true, buildkit_cache: {cache}}}"]
+            lines += [f"    x-longshore: {{cached: true, image: false, buildkit_cache: {cache}}}"]
         (machine.checkout / "compose.yaml").write_text("\n".join(lines) + "\n")
-        super()._longshore(machine, verb, *arguments)
-
-    def restore(self, machine: Machine) -> None:
-        names = [service.name for service in machine.project.services]
-        # As `longshore build` does by itself: the build follows, so nobody looks at the images.
-        self._longshore(machine, "import", *(f"--for-build={name}=./{name}" for name in names))
+        super()._longshore(machine, verb)
 
     def save(self, machine: Machine) -> None:
         for service in machine.project.services:
@@ -410,10 +405,10 @@ class LongshoreSidecar(Longshore):
                 raise CellFailed(f"the sidecar did not start: {said}")
             time.sleep(POLL_SECONDS)
 
-    def _longshore(self, machine: Machine, verb: str, *arguments: str) -> None:
+    def _longshore(self, machine: Machine, verb: str) -> None:
         try:
             if self.around.hand_over == "cli":
-                super()._longshore(machine, verb, *arguments)
+                super()._longshore(machine, verb)
             else:
                 self._post(verb)
         finally:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from longshore.ops.compare import Comparison
     from longshore.ops.doctor import Finding
     from longshore.ops.exporter import ExportedService, ExportResult
-    from longshore.ops.importer import ImportedService, ImportResult
+    from longshore.ops.imported import ImportedService, ImportResult
     from longshore.ops.listing import ListedEntry
     from longshore.ops.showing import ShownEntry, ShownImage
 
@@ -109,6 +109,7 @@ def import_text(result: ImportResult) -> str:
     lines = [_imported(service) for service in result.services]
     hits = [service for service in result.services if service.outcome == "hit"]
     lines += [_imported_cache(cache) for cache in result.caches]
+    lines = list(dict.fromkeys(lines))  # of a service without an image both say why it is no hit
     lines.append(
         f"imported {len(hits)} of {count(len(result.services), 'service')}:"
         f" {size(result.downloaded_bytes)} downloaded"
@@ -136,7 +137,8 @@ def _imported(service: ImportedService) -> str:
         return reason if service.outcome == "miss" and name in reason else f"{name}: {reason}"
     how_old = age(service.age) if service.age is not None else "of unknown age"
     if service.left is not None and not service.left.steps:
-        sent = f"not loaded ({size(service.left.size_bytes)}): {clean(service.left.reason)}"
+        what = f"not loaded ({size(service.left.size_bytes)}): " if service.layers else ""
+        sent = what + clean(service.left.reason)
     elif not service.layers_sent:
         sent = "the engine had it all"
     else:

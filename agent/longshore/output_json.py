@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from longshore.core.session_credentials import SessionCredentials
     from longshore.engine.contract import EngineImage
     from longshore.ops.exporter import ExportedService, ExportResult
-    from longshore.ops.importer import ImportedService, ImportResult
+    from longshore.ops.imported import ImportedService, ImportResult
     from longshore.store.metrics import StoreMetrics
 
 

@@ -73,6 +73,9 @@ def test_a_compose_service_is_cached_when_it_says_so() -> None:
               cached: true
               images: [myorg/worker:deps, "myorg/worker:${TAG:-test}", myapp-worker]
               buildkit_cache: /cache
+          lean:
+            build: .
+            x-longshore: {cached: true, image: "${KEPT:-no}", buildkit_cache: lean}
           empty:
     """)
     assert file == ServicesFile(
@@ -94,6 +97,13 @@ def test_a_compose_service_is_cached_when_it_says_so() -> None:
                 ),
                 build_context="worker",
                 buildkit_cache="/cache",
+            ),
+            Service(
+                "lean",
+                (ImageReference.parse("myapp-lean"),),
+                build_context=".",
+                buildkit_cache="lean",
+                keeps_image=False,
             ),
         ),
         uncached=("db", "empty"),
@@ -199,7 +209,10 @@ WRONG: list[tuple[str | bytes, str]] = [
     ),
     (
         "services: {a: {x-longshore: {\n cache: true}}}",
-        "2: services.a.x-longshore.cache: unknown key; known here: cached, images, buildkit_cache",
+        (
+            "2: services.a.x-longshore.cache: unknown key; known here: cached, image, images,"
+            " buildkit_cache"
+        ),
     ),
     (
         (
@@ -208,6 +221,24 @@ WRONG: list[tuple[str | bytes, str]] = [
             "  b: {image: b, x-longshore: {cached: true, buildkit_cache: .cache}}"
         ),
         "3: services.b: another service has the same buildkit_cache '.cache'",
+    ),
+    (
+        "services: {a: {build: ., x-longshore: {cached: true, image: false}}}",
+        (
+            "1: services.a.x-longshore.image: nothing of the service would be kept; give it a"
+            " `buildkit_cache`"
+        ),
+    ),
+    (
+        "services: {a: {x-longshore: {image: false, images: [b], buildkit_cache: c}}}",
+        (
+            "1: services.a.x-longshore.images: `image: false` says that none is kept; leave one of"
+            " the two away"
+        ),
+    ),
+    (
+        "services: {a: {image: a, x-longshore: {image: true}}}",
+        "1: services.a.x-longshore.image: the service is not cached; add `cached: true` beside it",
     ),
     (
         "x-longshore: {images: []}\nservices: {}",

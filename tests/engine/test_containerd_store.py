@@ -16,7 +16,7 @@ from tests.support.engines import Generation, ImageStore, ThrowawayEngine
 from tests.support.images import build, import_busybox
 
 from longshore.ops.exporter import ExportResult
-from longshore.ops.importer import ImportResult
+from longshore.ops.imported import ImportResult
 from longshore.store.contract import Store
 from longshore.store.directory import DirectoryStore
 

@@ -316,6 +316,22 @@ def test_longshore_build_does_it_all_on_two_machines(
     assert after.run("docker run --rm --network=none shop-web") == "built\n"
 
 
+def test_without_its_image_a_service_is_built_from_its_directory_and_less_is_stored(
+    machine: NextMachine,
+) -> None:
+    compose = COMPOSE.replace('images: ["shop-web:deps"], ', "image: false, ")
+    before, after = machine("containerd"), machine("containerd")
+    for here in (before, after):
+        here.write("compose.yaml", compose)
+
+    first = before.run("longshore build")
+    assert "exported 1 BuildKit cache" in first
+    assert not list(before.store.rglob("entries/web/*"))
+    second = after.run("longshore import; docker build --network=host -t shop-web " + FLAGS)
+    assert "web: hit from scope main, just stored; its image is not kept" in second
+    assert read_steps("BuildKit", second).ran == ()
+
+
 def test_longshore_build_reads_what_compose_reads_by_itself(machine: NextMachine) -> None:
     here = machine()
     here.write("Dockerfile", "FROM base:1\nARG WHO=nobody\nRUN echo $WHO > /who\n")

@@ -13,7 +13,7 @@ from tests.support.images import build, history_ids, import_busybox, transfer
 from longshore.core.entry import Entry
 from longshore.engine.docker import DockerEngine
 from longshore.ops.cat import cat_service
-from longshore.ops.importer import ImportResult
+from longshore.ops.imported import ImportResult
 from longshore.ops.lookup import find_entry
 from longshore.store.directory import DirectoryStore
 

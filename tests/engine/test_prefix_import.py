@@ -13,7 +13,7 @@ from tests.support.engines import Generation, ImageStore, ThrowawayEngine
 from tests.support.images import build, import_busybox, transfer
 
 from longshore.core.service import Service
-from longshore.ops.importer import ImportResult
+from longshore.ops.imported import ImportResult
 from longshore.ops.prefixing import BuildContext
 from longshore.store.directory import DirectoryStore
 

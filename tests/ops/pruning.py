@@ -12,7 +12,7 @@ from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import PROJECT, Notes, export, import_, service
 
 from longshore.core.retention import Rules
-from longshore.ops.importer import ImportResult
+from longshore.ops.imported import ImportResult
 from longshore.ops.pruner import PruneResult, PruneSettings, prune_project
 from longshore.store.contract import Store
 from longshore.store.memory import MemoryStore

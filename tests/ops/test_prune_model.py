@@ -34,7 +34,7 @@ from longshore.core.recipe import decode_recipe
 from longshore.core.retention import Rules
 from longshore.errors import CorruptData, LongshoreError
 from longshore.ops.flush import FlushSettings, flush, plan_flush
-from longshore.ops.importer import ImportResult
+from longshore.ops.imported import ImportResult
 from longshore.ops.pruner import PruneSettings, prune_project
 from longshore.ops.reachable import MAX_AGE_OF_BASIS
 from longshore.store.memory import MemoryStore

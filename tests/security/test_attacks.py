@@ -28,7 +28,8 @@ from longshore.core.images import LAYER
 from longshore.errors import CorruptData, LongshoreError, NotCached, TooLarge
 from longshore.ops import newest as newest_module
 from longshore.ops.cat import cat_service
-from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.imported import ImportResult
+from longshore.ops.importer import ImportSettings, import_services
 from longshore.ops.listing import list_entries
 from longshore.ops.newest import newest_below
 from longshore.ops.reachable import Reading

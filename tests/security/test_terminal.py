@@ -22,7 +22,7 @@ from longshore.core.comparing import ImageComparison
 from longshore.errors import CorruptData, NotCached
 from longshore.ops.buildkit_cache import ImportedCache
 from longshore.ops.compare import Comparison
-from longshore.ops.importer import ImportedService, ImportResult
+from longshore.ops.imported import ImportedService, ImportResult
 from longshore.ops.listing import ListedEntry
 from longshore.ops.showing import ShownEntry
 from longshore.output_json import plain, problem_json, to_text

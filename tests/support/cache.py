@@ -21,7 +21,8 @@ from longshore.engine.disk import EngineDisk
 from longshore.engine.docker import DockerEngine
 from longshore.errors import LongshoreError
 from longshore.ops.exporter import ExportResult, export_services
-from longshore.ops.importer import ImportResult, ImportSettings, import_services
+from longshore.ops.imported import ImportResult
+from longshore.ops.importer import ImportSettings, import_services
 from longshore.ops.prefixing import BuildContext
 from longshore.ops.publishing import ExportSettings
 from longshore.ops.reachable import Reading, find_reachable

@@ -39,7 +39,11 @@ def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], t
             is_cached = extension.cached
         if is_cached:
             found = _service(name, service, context)
-            found = replace(found, buildkit_cache=extension.buildkit_cache)
+            found = replace(
+                found,
+                buildkit_cache=extension.buildkit_cache,
+                keeps_image=extension.keeps_image,
+            )
             cached.append(found.with_images(extension.images))
         else:
             uncached.append(name)

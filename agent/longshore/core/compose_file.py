@@ -49,7 +49,7 @@ def _is_cached(service: Value, extension: Extension, every_build: bool) -> bool:
         return extension.cached
     if every_build and service.get("build"):
         return True
-    for key in ("images", "buildkit_cache"):
+    for key in ("image", "images", "buildkit_cache"):
         value = service.get(EXTENSION)
         if value and (said := value.get(key)):
             raise said.error("the service is not cached; add `cached: true` beside it")
@@ -79,6 +79,7 @@ def _service(
         target=context.optional(build.get("target")) if build and build.is_mapping else None,
         inline_dockerfile=bool(build and build.is_mapping and build.get("dockerfile_inline")),
         buildkit_cache=extension.buildkit_cache,
+        keeps_image=extension.keeps_image,
     ).with_images(extension.images)
 
 

@@ -15,12 +15,12 @@ from longshore.core.yaml_nodes import Scalar, Value
 from longshore.errors import UsageError
 
 EXTENSION = "x-longshore"
-_SERVICE_KEYS = ("cached", "images", "buildkit_cache")
+_SERVICE_KEYS = ("cached", "image", "images", "buildkit_cache")
 _TOP_LEVEL_KEYS = ("cached",)
 
 
 class Service(Struct, frozen=True):
-    """One service whose images are kept."""
+    """One service of which something is kept."""
 
     name: str
     images: tuple[ImageReference, ...]
@@ -33,6 +33,8 @@ class Service(Struct, frozen=True):
     default_fallback: str | None = None
     """The branch that Codeship's `default_cache_branch` names."""
     buildkit_cache: str | None = None
+    keeps_image: bool = True
+    """Whether its images are kept; else the cache directory is all that is."""
     build_args: tuple[str, ...] = ()
     """Of a Codeship file, as `docker build --build-arg` takes them; Compose reads its own."""
     has_encrypted_args: bool = False
@@ -103,6 +105,7 @@ class Extension(Struct, frozen=True):
     """What `x-longshore` says; `cached` is `None` if it does not say."""
 
     cached: bool | None = None
+    keeps_image: bool = True
     images: tuple[ImageReference, ...] = ()
     buildkit_cache: str | None = None
 
@@ -120,9 +123,16 @@ def read_extension(parent: Value, context: Context, *, top_level: bool = False) 
     for name, entry in value.entries("a mapping such as {cached: true}").items():
         if name not in known:
             raise entry.error(f"unknown key; known here: {', '.join(known)}")
-    cached, images = value.get("cached"), value.get("images")
+    cached, image, images = value.get("cached"), value.get("image"), value.get("images")
+    keeps_image = context.boolean(image) if image else True
+    if image and not keeps_image:
+        if images:
+            raise images.error("`image: false` says that none is kept; leave one of the two away")
+        if not value.get("buildkit_cache"):
+            raise image.error("nothing of the service would be kept; give it a `buildkit_cache`")
     return Extension(
         cached=context.boolean(cached) if cached else None,
+        keeps_image=keeps_image,
         images=tuple(
             context.image(image) for image in (images.items("a list of images") if images else ())
         ),

@@ -26,6 +26,7 @@ from longshore.core.diagnosis import (
 )
 from longshore.core.documents import MAX_STORED_DOCUMENT_BYTES
 from longshore.core.engine_facts import judge_engine
+from longshore.core.entry import cache_name
 from longshore.core.ids import new_id
 from longshore.core.keys import Ref, entries_prefix, parse_entry_key
 from longshore.core.service import Service, ServicesFile
@@ -323,12 +324,16 @@ class _Examination:
             return  # without an engine, nobody knows for which platform
         place, subject = self._place, f"cache of {service.name}"
         reading = Reading(self._store, place.project, (place.scope, *place.fallback))
-        hit = await find_entry(reading, service.name, self._info.platform)
+        platform, what = self._info.platform, "image" if service.keeps_image else "BuildKit cache"
+        if service.keeps_image:
+            hit = await find_entry(reading, service.name, platform)
+        else:
+            hit = await find_entry(reading, cache_name(service.name), platform, "buildkit-cache")
         if hit is None:
             yield Finding(
                 subject,
                 "warning",
-                f"no cached image for {service.name} on {self._info.platform}",
+                f"no cached {what} for {service.name} on {platform}",
                 "export after the next build",
             )
             return

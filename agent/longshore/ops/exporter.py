@@ -146,8 +146,9 @@ class _Export:
             meanwhile(self._reading.store.now()) as now,
             meanwhile(self._engine.info()) as said,
         ):
+            imaged = [service for service in services if service.keeps_image]
             chains = await find_chains(
-                self._engine, services, self._report, parents=self._settings.parents
+                self._engine, imaged, self._report, parents=self._settings.parents
             )
             info = await said
             caches = await read_caches(services, info.image_store, self._report)

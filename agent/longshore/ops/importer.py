@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Literal
 
 from msgspec import Struct, field
@@ -20,7 +19,6 @@ from longshore.core.digests import Digest
 from longshore.core.dockerfile import Unclear
 from longshore.core.engine_facts import parse_version
 from longshore.core.entry import Entry
-from longshore.core.handover import Handover
 from longshore.core.prefix import Left, tags_of
 from longshore.core.recipe import Recipe
 from longshore.core.service import Service
@@ -29,6 +27,7 @@ from longshore.engine.contract import Engine, EngineInfo
 from longshore.errors import CorruptData, LongshoreError, NotCached, kept
 from longshore.ops.buildkit_cache import ImportedCache, import_cache
 from longshore.ops.handing_over import hand_over_services, ignores_images
+from longshore.ops.imported import ImportedService, ImportResult
 from longshore.ops.loading import FORMS, Loader
 from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.prefixing import BuildContext, leave_out
@@ -60,34 +59,6 @@ class ImportSettings(Struct, frozen=True):
     contexts: Mapping[str, BuildContext] = field(default_factory=dict)
     builds: frozenset[str] = frozenset()
     builds_with: Callable[[], Client] | None = None
-
-
-class ImportedService(Struct):
-    """What became of one service."""
-
-    service: str
-    outcome: Literal["hit", "miss", "failed"]
-    reason: str = ""
-    scope: str | None = None
-    entry: str | None = None
-    age: timedelta | None = None
-    images: tuple[Digest, ...] = ()
-    tags: tuple[str, ...] = ()
-    layers: int = 0
-    layers_sent: int = 0
-    handover: Handover | None = None
-    """What its next build is to be told, if anybody asked."""
-    left: Left | None = None
-    """What was not loaded, since its next build cannot use it."""
-
-
-class ImportResult(Struct):
-    """What an import did."""
-
-    services: list[ImportedService] = field(default_factory=list)
-    caches: list[ImportedCache] = field(default_factory=list)
-    downloaded_bytes: int = 0
-    seconds: float = 0.0
 
 
 async def import_services(
@@ -124,10 +95,8 @@ class _Import:
     async def run(self, services: Sequence[Service]) -> ImportResult:
         started = self._settings.clock()
         info = await self._engine.info()
-        hits = await self._find(services, info)
-        for service in services:
-            if service.buildkit_cache is not None:
-                self._result.caches.append(await self._import_cache(service, info.platform))
+        hits = await self._find([s for s in services if s.keeps_image], info)
+        await self._import_caches(services, info.platform)
         for name in await self._unused(hits, info):
             self._leave_out(name, hits.pop(name))
         if hits:
@@ -275,19 +244,34 @@ class _Import:
     def _fetched_early(self, size_bytes: int) -> None:
         self._result.downloaded_bytes += size_bytes
 
-    async def _import_cache(self, service: Service, platform: str) -> ImportedCache:
-        def fetched(size_bytes: int) -> None:
-            self._result.downloaded_bytes += size_bytes
+    async def _import_caches(self, services: Sequence[Service], platform: str) -> None:
+        cached = [service for service in services if service.buildkit_cache is not None]
 
-        with self._reading.room.for_now():
+        async def one(service: Service) -> ImportedCache:
             return await import_cache(
                 self._reading,
                 service,
                 platform,
-                window_bytes=self._window_bytes,
-                fetched=fetched,
+                window_bytes=self._window_bytes // min(len(cached), _LOADED_AT_ONCE),
+                fetched=self._fetched_early,
                 report=self._report,
             )
+
+        with self._reading.room.for_now():
+            self._result.caches = await for_each(one, cached, at_once=_LOADED_AT_ONCE)
+        for service, cache in zip(cached, self._result.caches, strict=True):
+            if not service.keeps_image:
+                self._result.services.append(
+                    ImportedService(
+                        service=cache.service,
+                        outcome=cache.outcome,
+                        reason=cache.reason,
+                        scope=cache.scope,
+                        entry=cache.entry,
+                        age=cache.age,
+                        left=Left("its image is not kept", 0) if cache.outcome == "hit" else None,
+                    )
+                )
 
     @property
     def _window_bytes(self) -> int:

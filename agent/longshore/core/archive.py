@@ -183,7 +183,7 @@ class ManifestItem(Struct, frozen=True):
     parent: Digest | None = None
 
 
-class _Item(msgspec.Struct, omit_defaults=True, rename="pascal"):
+class _Item(Struct, omit_defaults=True, rename="pascal"):
     config: str
     repo_tags: list[str] | None
     layers: list[str]

@@ -22,10 +22,10 @@ MAX_VALUES = 640_000  # of a document; the recipe of a layer of 50 GB has 600,00
 MAX_TEXT = 2000
 _LEVEL = 9  # documents are small, and read more often than written
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T", bound=Struct)
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(Struct, frozen=True):
     """The fields that a reader looks at before it trusts the rest of a document."""
 
     format: int
@@ -33,7 +33,7 @@ class Header(msgspec.Struct, frozen=True):
     refs: list[tuple[str, str]] = []
 
 
-def encode(document: msgspec.Struct) -> bytes:
+def encode(document: Struct) -> bytes:
     """Write a document as JSON in one zstd frame.
 
     Raises:

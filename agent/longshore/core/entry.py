@@ -41,7 +41,7 @@ def cache_name(service: str) -> str:
     return f"{service}:buildkit-cache"
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(Struct, frozen=True):
     """A small document of an image, byte for byte."""
 
     digest: str
@@ -49,7 +49,7 @@ class Document(msgspec.Struct, frozen=True):
     data: str
 
 
-class Image(msgspec.Struct, frozen=True):
+class Image(Struct, frozen=True):
     """One image: the service's own first, then its stages and parents.
 
     Attributes:
@@ -68,7 +68,7 @@ class Image(msgspec.Struct, frozen=True):
     layers: list[str]
 
 
-class Blob(msgspec.Struct, frozen=True):
+class Blob(Struct, frozen=True):
     """One layer as it was saved; `recipe` is an index into `refs`, or None if it is not kept."""
 
     digest: str
@@ -77,14 +77,14 @@ class Blob(msgspec.Struct, frozen=True):
     recipe: int | None
 
 
-class EngineFacts(msgspec.Struct, frozen=True):
+class EngineFacts(Struct, frozen=True):
     """Which engine the images came from."""
 
     version: str
     image_store: str
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(Struct, frozen=True):
     """Where the build came from, as far as it is known."""
 
     revision: str | None = None
@@ -92,7 +92,7 @@ class Source(msgspec.Struct, frozen=True):
     job_url: str | None = None
 
 
-class Figures(msgspec.Struct, frozen=True):
+class Figures(Struct, frozen=True):
     """What the export did.
 
     Attributes:
@@ -159,7 +159,7 @@ class Entry(Struct, frozen=True):
         }
 
 
-class _Wire(msgspec.Struct):
+class _Wire(Struct):
     format: int
     requires: list[str]
     kind: str

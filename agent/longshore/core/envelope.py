@@ -18,7 +18,7 @@ _FAMILY = MAGIC[:6]
 MAX_SIGNATURES_BYTES = 16 << 10
 
 
-class Signature(msgspec.Struct, frozen=True):
+class Signature(Struct, frozen=True):
     """One signature over the payload bytes."""
 
     key: str

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, NewType
 
-import msgspec
 from msgspec import Struct
 
 from longshore.core import documents
@@ -78,7 +77,7 @@ class StoredGcDocument(Struct, frozen=True):
     stored_at: datetime
 
 
-class _Wire(msgspec.Struct):
+class _Wire(Struct):
     format: int
     requires: list[str]
     kind: str

@@ -34,11 +34,11 @@ _EXPORT = (
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
-class _Manifest(msgspec.Struct):
+class _Manifest(Struct):
     annotations: dict[str, str] | None = None
 
 
-class _Index(msgspec.Struct):
+class _Index(Struct):
     manifests: list[_Manifest] = []
 
 

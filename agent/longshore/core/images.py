@@ -25,7 +25,7 @@ MAX_STEPS = 4096  # of a history
 MAX_VALUES = 200_000  # of a config, manifest or index
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(Struct, frozen=True):
     """One entry of an image's history: what a build step did."""
 
     created_by: str = ""
@@ -35,11 +35,11 @@ class Step(msgspec.Struct, frozen=True):
     author: str = ""
 
 
-class _RootFs(msgspec.Struct):
+class _RootFs(Struct):
     diff_ids: list[str] | None = None
 
 
-class _Config(msgspec.Struct):
+class _Config(Struct):
     rootfs: _RootFs | None = None
     history: list[Step] | None = None
     architecture: str = ""

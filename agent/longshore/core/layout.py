@@ -32,7 +32,7 @@ _MAX_NODES = 10_000
 _MAX_ATTACHED_BYTES = 256 << 10
 
 
-class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Descriptor(Struct, frozen=True, rename="camel", omit_defaults=True):
     """How a document names another one, or a blob."""
 
     media_type: str
@@ -65,14 +65,14 @@ def _is_layer(media_type: str) -> bool:
     return ".layer." in media_type or ".rootfs." in media_type
 
 
-class _Node(msgspec.Struct, rename="camel"):
+class _Node(Struct, rename="camel"):
     media_type: str = ""
     config: Descriptor | None = None
     layers: list[Descriptor] | None = None  # Go writes a list of nothing as null
     manifests: list[Descriptor] | None = None
 
 
-class _Document(msgspec.Struct, rename="camel", omit_defaults=True):
+class _Document(Struct, rename="camel", omit_defaults=True):
     schema_version: int
     media_type: str
     config: Descriptor | None = None

@@ -24,12 +24,12 @@ from longshore.errors import UsageError
 _SHOWN = 60
 
 
-class _Runtime(msgspec.Struct):
+class _Runtime(Struct):
     OnBuild: list[str] | None = None
     WorkingDir: str = ""
 
 
-class _Config(msgspec.Struct):
+class _Config(Struct):
     config: _Runtime | None = None
 
 

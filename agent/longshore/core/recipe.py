@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from longshore.core import documents
@@ -73,7 +72,7 @@ class Recipe(Struct, frozen=True):
         return sum(chunk.stored_bytes for stream in self.streams for chunk in stream)
 
 
-class _Stream(msgspec.Struct):
+class _Stream(Struct):
     pack: list[int]
     offset: list[int]
     stored: list[int]
@@ -81,7 +80,7 @@ class _Stream(msgspec.Struct):
     blake3: str
 
 
-class _Document(msgspec.Struct):
+class _Document(Struct):
     format: int
     requires: list[str]
     digest: str

@@ -29,7 +29,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _FILE, _SEGMENT = 1, 2
 
 
-class _Record(msgspec.Struct, gc=False):
+class _Record(Struct, gc=False):
     type: int
     name: str = ""
     name_raw: bytes = b""  # instead of the name, if that is not UTF-8

@@ -8,12 +8,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from scripts.bench_projects import Project, changing_name
+from scripts.bench_projects import BenchService, Project, changing_name
 from tests.support.builds import Builder, read_steps
 from tests.support.engines import ThrowawayEngine
 
@@ -84,10 +84,8 @@ class Machine:
 
     def write_checkout(self, version: Version) -> None:
         """Write the project as it is in one commit."""
-        lines = [f"name: {self.project.name}", "x-longshore: {cached: true}", "services:"]
+        self.write_compose()
         for service in self.project.services:
-            lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
-            lines += [f"    build: ./{service.name}"]
             folder = self.checkout / service.name
             (folder / "code").mkdir(parents=True, exist_ok=True)
             text = f"FROM {BASE}\n"
@@ -100,6 +98,14 @@ class Machine:
                 body = f"// {service.name} {version.code if service.changes else 0}\n"
                 body += f"export const value{number} = {number}\n" * (number + 1)
                 (folder / "code" / f"module{number}.js").write_text(body)
+
+    def write_compose(self, more: Callable[[BenchService], str] = lambda _: "") -> None:
+        """Write the services file, with what the services say to longshore besides."""
+        lines = [f"name: {self.project.name}", "services:"]
+        for service in self.project.services:
+            said = ", ".join(filter(None, ("cached: true", more(service))))
+            lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
+            lines += [f"    build: ./{service.name}", f"    x-longshore: {{{said}}}"]
         (self.checkout / "compose.yaml").write_text("\n".join(lines) + "\n")
 
     def run(

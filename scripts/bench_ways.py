@@ -33,6 +33,8 @@ from tests.support.builds import Builder
 from tests.support.engines import ImageStore
 from tests.support.seaweedfs import ADMIN
 
+from longshore.core.handover import CACHE_EXPORT
+
 # The flags of longshore that a pipeline is made of, all of them here. Those that this longshore
 # does not have are left out; a pipeline that is nothing without its flag is skipped then.
 DIRECT = ("--direct",)
@@ -40,8 +42,6 @@ THROUGH_SAVE = ("--no-direct",)
 WHOLE = ("--whole",)
 BY_ITSELF = ("--no-sidecar",)
 HANDED_OVER = ("--sidecar",)
-# What `longshore cache-from` has BuildKit write, besides where.
-CACHE_TO = "mode=max,compression=uncompressed,force-compression=true,oci-mediatypes=true"
 # What an import of a part of an image calls it.
 PARTIAL_TAG = "longshore-partial-latest"
 
@@ -319,19 +319,15 @@ class LongshoreBuildKit(LongshoreDirect):
     image_store, builder = "containerd", "BuildKit"
 
     def _longshore(self, machine: Machine, verb: str) -> None:
-        lines = [f"name: {machine.project.name}", "services:"]
-        for service in machine.project.services:
-            lines += [f"  {service.name}:", f"    image: {service.name}:latest"]
-            lines += [f"    build: ./{service.name}"]
-            cache = self._directory(service)
-            lines += [f"    x-longshore: {{cached: true, image: false, buildkit_cache: {cache}}}"]
-        (machine.checkout / "compose.yaml").write_text("\n".join(lines) + "\n")
+        machine.write_compose(
+            lambda service: f"image: false, buildkit_cache: {self._directory(service)}"
+        )
         super()._longshore(machine, verb)
 
     def save(self, machine: Machine) -> None:
         for service in machine.project.services:
-            to = f"--cache-to=type=local,dest={self._directory(service)}"
-            machine.build(service.name, self.tags(service), [f"{to},{CACHE_TO}"], self.builder)
+            to = ("--cache-to=type=local", f"dest={self._directory(service)}", *CACHE_EXPORT)
+            machine.build(service.name, self.tags(service), [",".join(to)], self.builder)
         super().save(machine)
 
     def cache_flags(self, service: BenchService) -> list[str]:

@@ -73,14 +73,14 @@ async def build(job: Job, names: list[str], arguments: list[str]) -> Shown:
         job.reading()  # what is not set is said before the build, not after it
     elif not cached:
         job.report.line("none of these services is cached, so they are only built")
+    client = functools.cache(functools.partial(_client, job, docker, file, arguments))
     imported = exported = None
     if cached and job.settings.import_:
-        with_ = functools.partial(_client, job, docker, file, arguments)
-        work = import_(job, cached, builds_with=with_, arguments=arguments)
+        work = import_(job, cached, builds_with=client, arguments=arguments)
         imported = await _part(job, "import", work)
         if imported is not None and not job.settings.json:
             say(job, imported.text)
-    handovers = await _handovers(job, docker, file, services, arguments)
+    handovers = await _handovers(job, services, client)
     job.report.close()
     if file.kind == "compose":
         async with _override(handovers) as override:
@@ -133,15 +133,11 @@ async def _part(job: Job, command: str, work: Coroutine[Any, Any, Shown]) -> Sho
 
 
 async def _handovers(
-    job: Job,
-    docker: DockerCommand,
-    file: ServicesFile,
-    services: Sequence[Service],
-    arguments: Sequence[str],
+    job: Job, services: Sequence[Service], client: Callable[[], Client]
 ) -> list[Handover]:
     try:
-        client = await asyncio.to_thread(_client, job, docker, file, arguments)
-        found = await _hand_over(job, _built(job, services), client)
+        known = await asyncio.to_thread(client)
+        found = await _hand_over(job, _built(job, services), known)
     except UsageError:
         raise
     except LongshoreError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -60,10 +61,7 @@ async def import_(
 
     services = _select(job, names)
     docker = DockerCommand(job.world)
-
-    def by_hand() -> Client:
-        return docker.client("docker", None)
-
+    by_hand = functools.cache(functools.partial(docker.client, "docker", None))
     contexts = find_contexts(job.settings, job.project, job.world, services, arguments)
     if builds_with is None:
         builds = set(find_given(job.settings, services))

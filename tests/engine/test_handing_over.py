@@ -296,14 +296,19 @@ def test_cache_directory_that_cannot_be_made_does_not_fail_the_build(machine: Ne
     assert len(here.steps(BUILD + FLAGS).ran) == 5
 
 
+def two(machine: NextMachine, store: ImageStore, said: str = "") -> tuple[Machine, Machine]:
+    """Make two machines whose service has no further images, and says something instead."""
+    machines = machine(store), machine(store)
+    for here in machines:
+        here.write("compose.yaml", COMPOSE.replace('images: ["shop-web:deps"], ', said))
+    return machines
+
+
 @pytest.mark.parametrize("store", ["graphdriver", "containerd"])
 def test_longshore_build_does_it_all_on_two_machines(
     machine: NextMachine, store: ImageStore
 ) -> None:
-    compose = COMPOSE.replace('images: ["shop-web:deps"], ', "")
-    before, after = machine(store), machine(store)
-    before.write("compose.yaml", compose)
-    after.write("compose.yaml", compose)
+    before, after = two(machine, store)
 
     first = before.run("longshore build")
     assert "no cached image for web" in first
@@ -319,10 +324,7 @@ def test_longshore_build_does_it_all_on_two_machines(
 def test_without_its_image_a_service_is_built_from_its_directory_and_less_is_stored(
     machine: NextMachine,
 ) -> None:
-    compose = COMPOSE.replace('images: ["shop-web:deps"], ', "image: false, ")
-    before, after = machine("containerd"), machine("containerd")
-    for here in (before, after):
-        here.write("compose.yaml", compose)
+    before, after = two(machine, "containerd", "image: false, ")
 
     first = before.run("longshore build")
     assert "exported 1 BuildKit cache" in first
@@ -392,10 +394,7 @@ def test_builder_with_another_driver_is_noticed(machine: NextMachine) -> None:
 def test_image_that_no_build_looks_at_is_loaded_unless_a_build_is_sure_to_follow(
     machine: NextMachine,
 ) -> None:
-    compose = COMPOSE.replace('images: ["shop-web:deps"], ', "")
-    before, after = machine("containerd"), machine("containerd")
-    for here in (before, after):
-        here.write("compose.yaml", compose)
+    before, after = two(machine, "containerd")
     before.run("longshore build")
 
     def imported(flags: str, builder: Builder = "BuildKit") -> bool:

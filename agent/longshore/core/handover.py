@@ -24,7 +24,7 @@ INLINE_CACHE: Mapping[str, str] = {"BUILDKIT_INLINE_CACHE": "1"}
 
 # Plain layers, so that longshore finds what they share; the last one is for a cache on a disk that
 # is full.
-_EXPORT = (
+CACHE_EXPORT = (
     "mode=max",
     "compression=uncompressed",
     "force-compression=true",
@@ -228,7 +228,7 @@ def _by_directory(service: str, directory: HeldDirectory | None, builder: Builde
     else:
         notes.append(f"there is no cache in {directory.path} yet")
     if directory.writable:
-        cache_to = (_attributes("type=local", f"dest={directory.path}", *_EXPORT),)
+        cache_to = (_attributes("type=local", f"dest={directory.path}", *CACHE_EXPORT),)
     else:
         notes.append(f"{directory.path} cannot be written, so the build adds nothing to it")
     return Handover(service, cache_from, cache_to, notes=tuple(notes))

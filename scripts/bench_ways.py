@@ -33,7 +33,7 @@ from tests.support.builds import Builder
 from tests.support.engines import ImageStore
 from tests.support.seaweedfs import ADMIN
 
-from longshore.core.handover import CACHE_EXPORT
+from longshore.core.handover import CACHE_EXPORT, PLAIN_IMAGE
 
 # The flags of longshore that a pipeline is made of, all of them here. Those that this longshore
 # does not have are left out; a pipeline that is nothing without its flag is skipped then.
@@ -317,6 +317,7 @@ class LongshoreBuildKit(LongshoreDirect):
 
     letter, title = "j", "longshore, BuildKit, mode=max"
     image_store, builder = "containerd", "BuildKit"
+    output: tuple[str, ...] = ()
 
     def _longshore(self, machine: Machine, verb: str) -> None:
         machine.write_compose(
@@ -327,15 +328,23 @@ class LongshoreBuildKit(LongshoreDirect):
     def save(self, machine: Machine) -> None:
         for service in machine.project.services:
             to = ("--cache-to=type=local", f"dest={self._directory(service)}", *CACHE_EXPORT)
-            machine.build(service.name, self.tags(service), [",".join(to)], self.builder)
+            flags = [",".join(to), *self.output]
+            machine.build(service.name, self.tags(service), flags, self.builder)
         super().save(machine)
 
     def cache_flags(self, service: BenchService) -> list[str]:
-        return [f"--cache-from=type=local,src={self._directory(service)}"]
+        return [f"--cache-from=type=local,src={self._directory(service)}", *self.output]
 
     @staticmethod
     def _directory(service: BenchService) -> str:
         return f".cache/{service.name}"
+
+
+class LongshorePlainImage(LongshoreBuildKit):
+    """The same, with images whose layers BuildKit leaves uncompressed."""
+
+    letter, title = "k", "longshore, BuildKit, plain image"
+    output = (f"--output={','.join(PLAIN_IMAGE)}",)
 
 
 class LongshoreSidecar(Longshore):
@@ -502,6 +511,7 @@ WAYS: dict[str, type[Way]] = {
         LongshoreSidecar,
         LongshoreWhole,
         LongshoreBuildKit,
+        LongshorePlainImage,
         EngineAlone,
     )
 }

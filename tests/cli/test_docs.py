@@ -27,7 +27,7 @@ GRANT = (
     "--store s3://ci-cache/acme --project shop --scope pr:17 --fallback main"
     " --role-arn arn:aws:iam::123456789012:role/longshore"
 )
-FOREIGN = {"--cache-from", "--cache-to", "--pull", "--allow"}  # of docker
+FOREIGN = {"--cache-from", "--cache-to", "--pull", "--allow", "--load", "--push"}  # of docker
 
 
 def help_of(shell: Shell, *command: str, capsys: pytest.CaptureFixture[str]) -> str:

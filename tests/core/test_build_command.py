@@ -135,6 +135,24 @@ def test_codeship_service_may_declare_a_cache_directory() -> None:
     )
 
     assert service.buildkit_cache == ".cache/web"
+    assert not service.plain_layers
+
+
+def test_codeship_service_may_ask_for_an_uncompressed_image() -> None:
+    asks = "x-longshore: {image_compression: uncompressed}"
+
+    assert codeship(f"web: {{cached: true, build: {{image: a}}, {asks}}}\n").plain_layers
+
+
+@pytest.mark.parametrize("output", [["-o", "out"], ["-oout"], ["--output=out"], ["--push"]])
+def test_output_that_somebody_gives_by_hand_is_the_only_one(output: list[str]) -> None:
+    service = codeship("web: {cached: true, build: {image: a}}\n")
+    told = Handover("web", cache_from=("a",), output="type=image")
+    words = ["build", "--cache-from", "a", "--output", "type=image"]
+
+    assert codeship_command(service, ".", told, ["--pull"])[:6] == [*words, "--pull"]
+    built = codeship_command(service, ".", told, output)
+    assert built[: 3 + len(output)] == [*words[:3], *output]
 
 
 def test_image_that_has_a_digest_for_a_name_cannot_be_built() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from longshore.core.builder import Builder, Client, Tool, choose_builder
 from longshore.core.digests import Digest, digest_of
@@ -260,6 +262,38 @@ def test_only_the_cache_directory_counts_where_images_are_not_considered(builder
     assert told.cache_to == (f"type=local,dest=.cache/web,{EXPORT}",)
     assert told.build_args == {}
     assert told.notes == ()
+
+
+PLAIN = "type=image,compression=uncompressed"
+
+
+@pytest.mark.parametrize("directory", [None, CACHE, HeldDirectory(".cache/web", "damaged")])
+def test_image_is_left_uncompressed_only_where_the_service_asks_for_it(
+    directory: HeldDirectory | None,
+) -> None:
+    usual = over(CONTAINERD, directory=directory)
+    told = over(CONTAINERD, directory=directory, plain_layers=True)
+
+    assert (usual.output, told.output) == ("", PLAIN)
+    assert told == replace(usual, output=PLAIN)
+    assert not told.is_empty
+    assert flag_words(told) == [*flag_words(usual), "--output", PLAIN]
+    targets = json.loads(bake_override([told]))["target"]
+    assert targets["web"]["output"] == [PLAIN]
+
+
+@pytest.mark.parametrize("builder", [CLASSIC, CLASSIC_CONTAINERD, INLINE, REMOTE])
+def test_builders_that_write_no_compressed_layers_are_not_told_of_it(builder: Builder) -> None:
+    assert over(builder, plain_layers=True) == over(builder)
+
+
+def test_compose_cannot_be_told_to_leave_an_image_uncompressed_and_the_note_says_so() -> None:
+    compose = Builder("buildkit", "containerd", "28.5.2", tool="compose")
+    told = over(compose, directory=CACHE, plain_layers=True)
+
+    assert told.output == ""
+    assert "Compose cannot be told" in told.notes[0]
+    assert told.cache_from == over(compose, directory=CACHE).cache_from
 
 
 def test_first_build_writes_the_cache_directory() -> None:

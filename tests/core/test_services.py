@@ -75,7 +75,9 @@ def test_a_compose_service_is_cached_when_it_says_so() -> None:
               buildkit_cache: /cache
           lean:
             build: .
-            x-longshore: {cached: true, image: "${KEPT:-no}", buildkit_cache: lean}
+            x-longshore:
+              {cached: true, image: "${KEPT:-no}", buildkit_cache: lean,
+               image_compression: "${HOW:-uncompressed}"}
           empty:
     """)
     assert file == ServicesFile(
@@ -104,6 +106,7 @@ def test_a_compose_service_is_cached_when_it_says_so() -> None:
                 build_context=".",
                 buildkit_cache="lean",
                 keeps_image=False,
+                plain_layers=True,
             ),
         ),
         uncached=("db", "empty"),
@@ -234,6 +237,13 @@ WRONG: list[tuple[str | bytes, str]] = [
         (
             "1: services.a.x-longshore.images: `image: false` says that none is kept; leave one of"
             " the two away"
+        ),
+    ),
+    (
+        "services: {a: {image: a, x-longshore: {cached: true, image_compression: zip}}}",
+        (
+            "1: services.a.x-longshore.image_compression: no compression of images; known here:"
+            " gzip, uncompressed"
         ),
     ),
     (

@@ -196,6 +196,19 @@ def test_bake_override_makes_every_step_hit(machine: NextMachine, store: ImageSt
     assert warm.ran == ()
 
 
+def test_bake_leaves_an_image_uncompressed_that_the_service_wants_so(machine: NextMachine) -> None:
+    here = machine("containerd")
+    asks = "buildkit_cache: .cache/web, image_compression: uncompressed"
+    here.write("compose.yaml", COMPOSE.replace("buildkit_cache: .cache/web", asks))
+
+    here.run(
+        "longshore cache-from --format bake --output longshore.bake.json\n"
+        "docker buildx bake --allow network.host -f compose.yaml -f longshore.bake.json"
+    )
+    assert _layers(here) - _layers(here, "base:1") <= _cached(here)
+    assert here.run("docker run --rm --network=none shop-web") == "built\n"
+
+
 @pytest.mark.parametrize("form", ["compose", "bake"])
 def test_override_of_nothing_is_accepted(machine: NextMachine, form: str) -> None:
     here = machine("containerd")
@@ -376,6 +389,41 @@ def test_longshore_build_of_a_codeship_file(machine: NextMachine) -> None:
     second = after.run("longshore build -- --network=host")
     assert "web: hit from scope main" in second
     assert read_steps("BuildKit", second).ran == ()
+
+
+@pytest.mark.parametrize("generation", ["26.1", "28.5"])
+def test_image_left_uncompressed_runs_and_shares_its_layers_with_the_cache(
+    machine: NextMachine, generation: Generation
+) -> None:
+    before, after = (machine("containerd", generation=generation) for _ in range(2))
+    for here in (before, after):
+        (here.folder / "compose.yaml").unlink()
+        here.write(
+            "codeship-services.yml",
+            "web: {cached: true, build: {image: shop-web}, x-longshore:"
+            " {buildkit_cache: .cache/web, image_compression: uncompressed}}\n",
+        )
+        here.variables["LONGSHORE_PROJECT"] = "shop"
+
+    before.run("longshore build -- --network=host")
+    assert _layers(before) - _layers(before, "base:1") <= _cached(before)
+    second = after.run("longshore build -- --network=host")
+    assert read_steps("BuildKit", second).ran == ()
+    assert after.run("docker run --rm --network=none shop-web") == "built\n"
+    given = after.run("longshore build -- --network=host --output type=local,dest=out; ls out")
+    assert "built\n" in given
+
+
+def _layers(here: Machine, image: str = "shop-web") -> set[str]:
+    """List the layers of an image as the engine keeps them."""
+    here.run(f"docker save {image} -o image.tar; mkdir -p image; tar -C image -xf image.tar")
+    manifest = json.loads((here.folder / "image" / "manifest.json").read_text())
+    shutil.rmtree(here.folder / "image")
+    return {layer.rpartition("/")[2] for layer in manifest[0]["Layers"]}
+
+
+def _cached(here: Machine) -> set[str]:
+    return {file.name for file in (here.folder / ".cache/web/blobs/sha256").iterdir()}
 
 
 def test_builder_with_another_driver_is_noticed(machine: NextMachine) -> None:

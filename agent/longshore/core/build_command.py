@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from longshore.core.handover import Handover
 from longshore.core.handover_forms import flag_words
 from longshore.core.service import Service
@@ -81,6 +83,8 @@ def codeship_command(
     if image.digest is not None:
         raise UsageError(f"{service.name}: an image cannot be built as {image}; give it a tag")
     context = posixpath.normpath(posixpath.join(folder, service.build_context))
+    if handover and _give_output(arguments):
+        handover = replace(handover, output="")  # builds have one
     words = ["build", *(flag_words(handover) if handover else ())]
     for argument in service.build_args:
         words += ["--build-arg", argument]
@@ -88,3 +92,11 @@ def codeship_command(
     if service.dockerfile is not None:
         words += ["--file", posixpath.join(context, service.dockerfile)]
     return [*words, context]
+
+
+def _give_output(arguments: Sequence[str]) -> bool:
+    """Tell whether arguments of `docker build` say where the image goes."""
+    return any(
+        argument.startswith("-o") or argument.partition("=")[0] in ("--output", "--load", "--push")
+        for argument in arguments
+    )

@@ -43,6 +43,7 @@ def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], t
                 found,
                 buildkit_cache=extension.buildkit_cache,
                 keeps_image=extension.keeps_image,
+                plain_layers=extension.plain_layers,
             )
             cached.append(found.with_images(extension.images))
         else:

@@ -49,7 +49,7 @@ def _is_cached(service: Value, extension: Extension, every_build: bool) -> bool:
         return extension.cached
     if every_build and service.get("build"):
         return True
-    for key in ("image", "images", "buildkit_cache"):
+    for key in ("image", "images", "buildkit_cache", "image_compression"):
         value = service.get(EXTENSION)
         if value and (said := value.get(key)):
             raise said.error("the service is not cached; add `cached: true` beside it")
@@ -80,6 +80,7 @@ def _service(
         inline_dockerfile=bool(build and build.is_mapping and build.get("dockerfile_inline")),
         buildkit_cache=extension.buildkit_cache,
         keeps_image=extension.keeps_image,
+        plain_layers=extension.plain_layers,
     ).with_images(extension.images)
 
 

@@ -31,6 +31,9 @@ CACHE_EXPORT = (
     "oci-mediatypes=true",
     "ignore-error=true",
 )
+# BuildKit compresses the layers of an image as it writes it, on one core, and makes plain ones of
+# them again for the cache directory.
+PLAIN_IMAGE = ("type=image", "compression=uncompressed")
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -64,18 +67,23 @@ class HeldDirectory(Struct, frozen=True):
 
 
 class Handover(Struct, frozen=True):
-    """What one service is built with."""
+    """What one service is built with.
+
+    Attributes:
+        output: how the image is written, if it is not as usual; Compose cannot be told.
+    """
 
     service: str
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    output: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to tell the build."""
-        return not (self.cache_from or self.cache_to or self.build_args)
+        return not (self.cache_from or self.cache_to or self.output or self.build_args)
 
 
 def hand_over(
@@ -84,6 +92,7 @@ def hand_over(
     directory: HeldDirectory | None,
     builder: Builder,
     *,
+    plain_layers: bool = False,
     others: Collection[HeldImage] = (),
 ) -> Handover:
     """Decide what the next build of a service is told.
@@ -91,13 +100,14 @@ def hand_over(
     Args:
         images: those of the service's images that the engine has; its own comes first.
         directory: the cache directory that the service declares.
+        plain_layers: whether it asks for an image whose layers are not compressed.
         others: all tagged images of the engine; needed for the classic builder on a containerd
             store only.
     """
     if builder.kind == "classic":
         return _classic(service, images, directory, builder, others)
     if builder.driver != DOCKER_DRIVER or builder.image_store == "containerd":
-        return _by_directory(service, directory, builder)
+        return _by_directory(service, directory, builder, plain_layers)
     return _inline(service, images, directory, builder)
 
 
@@ -205,24 +215,34 @@ def _inline(
     return Handover(service, tuple(names), build_args=INLINE_CACHE, notes=tuple(notes))
 
 
-def _by_directory(service: str, directory: HeldDirectory | None, builder: Builder) -> Handover:
+def _by_directory(
+    service: str, directory: HeldDirectory | None, builder: Builder, plain_layers: bool
+) -> Handover:
     """Name the cache directory, for builders that do not look at the engine's images."""
+    notes: list[str] = []
+    output = ""
     who = "BuildKit on this image store"
-    if builder.driver != DOCKER_DRIVER:
+    if builder.driver != DOCKER_DRIVER:  # which hands its images over, and the engine keeps them
         who = f"a builder with the driver {builder.driver}"
+    elif plain_layers and builder.tool == "compose":
+        notes.append(
+            "Compose cannot be told to leave its image uncompressed, so it is built as usual; build"
+            " with `docker build` or `docker buildx bake`"
+        )
+    elif plain_layers:
+        output = _attributes(*PLAIN_IMAGE)
     if directory is None:
         note = (
             f"{who} does not use loaded images; give the service"
             f" `x-longshore: {{buildkit_cache: .cache/{service}}}`"
         )
-        return Handover(service, notes=(note,))
+        return Handover(service, output=output, notes=(*notes, note))
     if directory.state == "damaged":
         # Builds would fail: those that read it, and those that write to it.
         note = f"{directory.path} is left out: its index.json is damaged; remove the directory"
-        return Handover(service, notes=(note,))
+        return Handover(service, output=output, notes=(*notes, note))
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
-    notes: list[str] = []
     if directory.state == "usable":
         cache_from = (_attributes("type=local", f"src={directory.path}"),)
     else:
@@ -231,7 +251,7 @@ def _by_directory(service: str, directory: HeldDirectory | None, builder: Builde
         cache_to = (_attributes("type=local", f"dest={directory.path}", *CACHE_EXPORT),)
     else:
         notes.append(f"{directory.path} cannot be written, so the build adds nothing to it")
-    return Handover(service, cache_from, cache_to, notes=tuple(notes))
+    return Handover(service, cache_from, cache_to, output, notes=tuple(notes))
 
 
 def is_usable_index(index: bytes) -> bool:

@@ -35,6 +35,7 @@ def _flags(handover: Handover) -> list[tuple[str, str]]:
     return [
         *(("--cache-from", value) for value in handover.cache_from),
         *(("--cache-to", value) for value in handover.cache_to),
+        *(("--output", value) for value in [handover.output] if value),
         *(("--build-arg", f"{name}={value}") for name, value in handover.build_args.items()),
     ]
 
@@ -72,6 +73,8 @@ def bake_override(handovers: Collection[Handover]) -> str:
             target["cache-from"] = [_without_templates(value) for value in handover.cache_from]
         if handover.cache_to:
             target["cache-to"] = [_without_templates(value) for value in handover.cache_to]
+        if handover.output:
+            target["output"] = [handover.output]
         if handover.build_args:
             target["args"] = dict(handover.build_args)
         # The name that bake gives to the target of a Compose service.

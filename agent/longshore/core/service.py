@@ -15,7 +15,8 @@ from longshore.core.yaml_nodes import Scalar, Value
 from longshore.errors import UsageError
 
 EXTENSION = "x-longshore"
-_SERVICE_KEYS = ("cached", "image", "images", "buildkit_cache")
+_SERVICE_KEYS = ("cached", "image", "images", "buildkit_cache", "image_compression")
+_COMPRESSIONS = ("gzip", "uncompressed")
 _TOP_LEVEL_KEYS = ("cached",)
 
 
@@ -35,6 +36,8 @@ class Service(Struct, frozen=True):
     buildkit_cache: str | None = None
     keeps_image: bool = True
     """Whether its images are kept; else the cache directory is all that is."""
+    plain_layers: bool = False
+    """Whether its builds shall leave the layers of its image uncompressed where they can."""
     build_args: tuple[str, ...] = ()
     """Of a Codeship file, as `docker build --build-arg` takes them; Compose reads its own."""
     has_encrypted_args: bool = False
@@ -108,6 +111,7 @@ class Extension(Struct, frozen=True):
     keeps_image: bool = True
     images: tuple[ImageReference, ...] = ()
     buildkit_cache: str | None = None
+    plain_layers: bool = False
 
 
 def read_extension(parent: Value, context: Context, *, top_level: bool = False) -> Extension:
@@ -137,7 +141,15 @@ def read_extension(parent: Value, context: Context, *, top_level: bool = False) 
             context.image(image) for image in (images.items("a list of images") if images else ())
         ),
         buildkit_cache=context.optional(value.get("buildkit_cache")),
+        plain_layers=_has_plain_layers(value.get("image_compression"), context),
     )
+
+
+def _has_plain_layers(value: Value | None, context: Context) -> bool:
+    compression = context.optional(value)
+    if value and compression not in (None, *_COMPRESSIONS):
+        raise value.error(f"no compression of images; known here: {', '.join(_COMPRESSIONS)}")
+    return compression == "uncompressed"
 
 
 def project_name_of(

@@ -51,7 +51,15 @@ async def hand_over_services(
             if image is not None and image.complete
         ]
         directory = await _directory(service, shown)
-        handovers.append(hand_over(service.name, images, directory, builder, others=others))
+        told = hand_over(
+            service.name,
+            images,
+            directory,
+            builder,
+            plain_layers=service.plain_layers,
+            others=others,
+        )
+        handovers.append(told)
     return handovers
 
 

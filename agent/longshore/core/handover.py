@@ -222,7 +222,7 @@ def _by_directory(
     notes: list[str] = []
     output = ""
     who = "BuildKit on this image store"
-    if builder.driver != DOCKER_DRIVER:  # which hands its images over, and the engine keeps them
+    if builder.driver != DOCKER_DRIVER:  # whose images the engine gets by a load, if at all
         who = f"a builder with the driver {builder.driver}"
     elif plain_layers and builder.tool == "compose":
         notes.append(

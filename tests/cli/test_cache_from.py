@@ -291,6 +291,7 @@ def test_json_has_all_services_and_their_notes(project: Shell, arguments: list[s
         "service": "api",
         "cache_from": ["shop/api:1"],
         "cache_to": [],
+        "output": "",
         "build_args": {"BUILDKIT_INLINE_CACHE": "1"},
         "notes": [],
     }

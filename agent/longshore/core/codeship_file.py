@@ -6,8 +6,6 @@ stand at the root, or in `services:`; `version` is ignored, and so is every key 
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from longshore.core.service import Context, Service, read_extension
 from longshore.core.yaml_nodes import Scalar, Value
 
@@ -38,14 +36,7 @@ def read_codeship(root: Value, context: Context) -> tuple[tuple[Service, ...], t
         if extension.cached is not None:
             is_cached = extension.cached
         if is_cached:
-            found = _service(name, service, context)
-            found = replace(
-                found,
-                buildkit_cache=extension.buildkit_cache,
-                keeps_image=extension.keeps_image,
-                plain_layers=extension.plain_layers,
-            )
-            cached.append(found.with_images(extension.images))
+            cached.append(_service(name, service, context).extended(extension))
         else:
             uncached.append(name)
     return tuple(cached), tuple(uncached)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 
 from longshore.core.references import ImageReference
-from longshore.core.service import EXTENSION, Context, Extension, Service, read_extension
+from longshore.core.service import (
+    EXTENSION,
+    SERVICE_KEYS,
+    Context,
+    Extension,
+    Service,
+    read_extension,
+)
 from longshore.core.yaml_nodes import Value
 from longshore.errors import UsageError
 
@@ -49,7 +56,7 @@ def _is_cached(service: Value, extension: Extension, every_build: bool) -> bool:
         return extension.cached
     if every_build and service.get("build"):
         return True
-    for key in ("image", "images", "buildkit_cache", "image_compression"):
+    for key in SERVICE_KEYS:
         value = service.get(EXTENSION)
         if value and (said := value.get(key)):
             raise said.error("the service is not cached; add `cached: true` beside it")
@@ -78,10 +85,7 @@ def _service(
         dockerfile=dockerfile,
         target=context.optional(build.get("target")) if build and build.is_mapping else None,
         inline_dockerfile=bool(build and build.is_mapping and build.get("dockerfile_inline")),
-        buildkit_cache=extension.buildkit_cache,
-        keeps_image=extension.keeps_image,
-        plain_layers=extension.plain_layers,
-    ).with_images(extension.images)
+    ).extended(extension)
 
 
 def _default_image(

@@ -15,7 +15,7 @@ from longshore.core.yaml_nodes import Scalar, Value
 from longshore.errors import UsageError
 
 EXTENSION = "x-longshore"
-_SERVICE_KEYS = ("cached", "image", "images", "buildkit_cache", "image_compression")
+SERVICE_KEYS = ("cached", "image", "images", "buildkit_cache", "image_compression")
 _COMPRESSIONS = ("gzip", "uncompressed")
 _TOP_LEVEL_KEYS = ("cached",)
 
@@ -46,6 +46,15 @@ class Service(Struct, frozen=True):
     def with_images(self, images: tuple[ImageReference, ...]) -> Self:
         """Return the service with further images."""
         return replace(self, images=tuple(dict.fromkeys((*self.images, *images))))
+
+    def extended(self, extension: Extension) -> Self:
+        """Return the service with what its `x-longshore` says of it."""
+        return replace(
+            self.with_images(extension.images),
+            buildkit_cache=extension.buildkit_cache,
+            keeps_image=extension.keeps_image,
+            plain_layers=extension.plain_layers,
+        )
 
 
 class ServicesFile(Struct, frozen=True):
@@ -123,7 +132,7 @@ def read_extension(parent: Value, context: Context, *, top_level: bool = False) 
     value = parent.get(EXTENSION)
     if value is None:
         return Extension()
-    known = _TOP_LEVEL_KEYS if top_level else _SERVICE_KEYS
+    known = _TOP_LEVEL_KEYS if top_level else SERVICE_KEYS
     for name, entry in value.entries("a mapping such as {cached: true}").items():
         if name not in known:
             raise entry.error(f"unknown key; known here: {', '.join(known)}")

@@ -7,13 +7,14 @@ import functools
 import os
 import posixpath
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from longshore.cli_job import Job, Shown, say
 from longshore.cli_running import bounded
+from longshore.cli_serving import after_the_build, caches_served, tell_failures
 from longshore.cli_work import export, import_
 from longshore.core.build_command import codeship_command, compose_command, compose_files
 from longshore.core.builder import BuilderKind, Client, Tool
@@ -75,18 +76,26 @@ async def build(job: Job, names: list[str], arguments: list[str]) -> Shown:
         job.report.line("none of these services is cached, so they are only built")
     client = functools.cache(functools.partial(_client, job, docker, file, arguments))
     imported = exported = None
-    if cached and job.settings.import_:
-        work = import_(job, cached, builds_with=client, arguments=arguments)
-        imported = await _part(job, "import", work)
-        if imported is not None and not job.settings.json:
-            say(job, imported.text)
-    handovers = await _handovers(job, services, client)
-    job.report.close()
-    if file.kind == "compose":
-        async with _override(handovers) as override:
-            code = await _run(job, docker, compose_command(files, override, arguments, names))
-    else:
-        code = await _one_by_one(job, docker, file, services, handovers, arguments)
+    async with caches_served(job, services, client) as registry:
+        if cached and job.settings.import_:
+            serve = registry.add if registry else None
+            work = import_(job, cached, builds_with=client, arguments=arguments, serve=serve)
+            imported = await _part(job, "import", work)
+            if imported is not None and not job.settings.json:
+                say(job, imported.text)
+        served = registry.references if registry else {}
+        handovers = await _handovers(job, services, client, served)
+        run = functools.partial(_run_builds, job, docker, file, files, services, names, arguments)
+        code = await run(handovers)
+        failures = registry.failures if registry else {}
+        tell_failures(job, failures)
+        if code and failures:
+            # A cache never makes a build fail; and what went well so far, the engine has.
+            job.report.line("the build is repeated without the cache")
+            handovers = await _handovers(job, services, client, {})
+            code = await run(handovers)
+        if registry:
+            await after_the_build(job, registry, imported and imported.document, built=code == 0)
     if code:
         job.report.say("error", f"the build ended with exit code {code}; nothing is exported")
     elif cached and job.settings.export:
@@ -132,12 +141,34 @@ async def _part(job: Job, command: str, work: Coroutine[Any, Any, Shown]) -> Sho
         return None
 
 
+async def _run_builds(
+    job: Job,
+    docker: DockerCommand,
+    file: ServicesFile,
+    files: Sequence[str],
+    services: Sequence[Service],
+    names: Sequence[str],
+    arguments: Sequence[str],
+    handovers: Sequence[Handover],
+) -> int:
+    """Build, and return the exit code of what failed."""
+    job.report.close()
+    if file.kind != "compose":
+        return await _one_by_one(job, docker, file, services, handovers, arguments)
+    async with _override(handovers) as override:
+        return await _run(job, docker, compose_command(files, override, arguments, names))
+
+
 async def _handovers(
-    job: Job, services: Sequence[Service], client: Callable[[], Client]
+    job: Job,
+    services: Sequence[Service],
+    client: Callable[[], Client],
+    served: Mapping[str, str],
 ) -> list[Handover]:
     try:
         known = await asyncio.to_thread(client)
-        found = await _hand_over(job, _built(job, services), known)
+        work = hand_over_services(job.engine, _built(job, services), known, str, served)
+        found = await bounded(work, job.settings.timeout, "cache-from")
     except UsageError:
         raise
     except LongshoreError as error:
@@ -152,11 +183,6 @@ def _client(
 ) -> Client:
     tool: Tool = "compose" if file.kind == "compose" else "docker"
     return docker.client(tool, _asked(job), named_builder(arguments))
-
-
-async def _hand_over(job: Job, services: Sequence[Service], client: Client) -> list[Handover]:
-    work = hand_over_services(job.engine, services, client, str)
-    return await bounded(work, job.settings.timeout, "cache-from")
 
 
 def _compose_files(job: Job, file: ServicesFile) -> tuple[str, ...]:

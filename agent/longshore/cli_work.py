@@ -24,6 +24,7 @@ from longshore.wording import exact, exact_size
 if TYPE_CHECKING:
     from longshore.core.builder import Client
     from longshore.core.services import ServicesFile
+    from longshore.ops.serving_caches import ServedCache
 
 
 async def export(job: Job, names: list[str]) -> Shown:
@@ -47,6 +48,7 @@ async def import_(
     *,
     builds_with: Callable[[], Client] | None = None,
     arguments: Sequence[str] = (),
+    serve: Callable[[ServedCache], None] | None = None,
 ) -> Shown:
     """Load the newest cached images of services.
 
@@ -54,6 +56,7 @@ async def import_(
         builds_with: finds out what will build these services at once, so that nobody needs to be
             told what to give that build; `None` if somebody else may build them.
         arguments: what that build is given.
+        serve: takes caches that this build fetches itself; `None` to write them before.
     """
     from longshore.build_contexts import find_contexts, find_given
     from longshore.docker_command import DockerCommand
@@ -74,6 +77,7 @@ async def import_(
         builds,
         builds_with or by_hand,
     )
+    settings = replace(settings, serve=serve)
     result = await import_services(job.engine, job.reading(), services, settings, job.report)
     return Shown(
         output.import_text(result), {**_place(job), **import_json(result), **_traffic(job)}

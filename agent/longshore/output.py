@@ -124,9 +124,11 @@ def _imported_cache(cache: ImportedCache) -> str:
         reason = clean(cache.reason)
         return reason if name in reason else f"{name}: {reason}"
     how_old = age(cache.age) if cache.age is not None else "of unknown age"
+    blobs = count(cache.blobs, "blob")
+    fetched = f"{cache.blobs_fetched} of {blobs} fetched"
     return (
         f"{name}: BuildKit cache from scope {clean(cache.scope or '')}, {how_old};"
-        f" {cache.blobs_fetched} of {count(cache.blobs, 'blob')} fetched"
+        f" {f'of its {blobs} the build fetches what it needs' if cache.served else fetched}"
     )
 
 

@@ -15,7 +15,6 @@ from longshore.core.handover import (
     HeldDirectory,
     HeldImage,
     hand_over,
-    is_usable_index,
 )
 from longshore.core.handover_forms import bake_override, compose_override, flag_line, flag_words
 from longshore.core.images import Step
@@ -31,7 +30,6 @@ REMOTE = Builder("buildkit", "graphdriver", "28.5.2", driver="docker-container")
 EXPORT = (
     "mode=max,compression=uncompressed,force-compression=true,oci-mediatypes=true,ignore-error=true"
 )
-REF_NAME = b"org.opencontainers.image.ref.name"
 WEB, DEPS = HeldImage(("shop/web:1",)), HeldImage(("shop/web:deps",))
 CACHE = HeldDirectory(".cache/web", "usable")
 
@@ -337,27 +335,6 @@ def test_path_with_a_comma_is_quoted_as_buildx_reads_it() -> None:
     told = over(CONTAINERD, directory=HeldDirectory('a,"b"', "usable"))
 
     assert told.cache_from == ('type=local,"src=a,""b"""',)
-
-
-# The index of a cache directory
-
-
-@pytest.mark.parametrize(
-    ("index", "usable"),
-    [
-        (b'{"manifests": [{}, {"annotations": {"%s": "latest"}}]}' % REF_NAME, True),
-        (b'{"manifests": [{"annotations": {"%s": "other"}}]}' % REF_NAME, False),
-        (b'{"manifests": [{"annotations": null}]}', False),
-        (b'{"manifests": []}', False),
-        (b"{}", False),
-        (b"[]", False),
-        (b'{"manif', False),
-        (b"", False),
-        (b"\xff", False),
-    ],
-)
-def test_index_is_usable_if_it_names_a_latest_manifest(index: bytes, usable: bool) -> None:
-    assert is_usable_index(index) == usable
 
 
 # Forms

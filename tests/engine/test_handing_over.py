@@ -427,6 +427,12 @@ def _cached(here: Machine) -> set[str]:
     return {file.name for file in (here.folder / ".cache/web/blobs/sha256").iterdir()}
 
 
+def _blobs(here: Machine) -> set[str]:
+    """List the layers among the blobs of the cache directory."""
+    folder = here.folder / ".cache/web/blobs/sha256"
+    return {file.name for file in folder.iterdir() if not file.read_bytes().startswith(b"{")}
+
+
 def test_builder_with_another_driver_is_noticed(machine: NextMachine) -> None:
     here = machine()
     here.run(BUILD + FLAGS)
@@ -490,3 +496,75 @@ def test_import_of_what_can_hit_and_its_flags_make_the_unchanged_steps_hit(
     for flags in ("--whole", "--services compose.yaml --for-build elsewhere"):
         # What was built here is there already, and an image of another folder cannot be compared.
         assert "not loaded" not in after.run(f"longshore import {flags}")
+
+
+# The steps and how many blobs come for them: the base image and what is behind the steps that hit.
+CHAIN = """
+FROM base:1
+COPY lock /lock
+RUN head -c 300000 /dev/urandom > /deps
+COPY code /code
+RUN head -c 300000 /dev/urandom > /built
+"""
+FETCHED = re.compile(r"web: the build fetched (\d+) of (\d+) blobs? of its BuildKit cache")
+
+
+def chain(here: Machine) -> Machine:
+    here.write("Dockerfile", CHAIN)
+    here.write("code", "code")
+    return here
+
+
+@pytest.mark.parametrize(
+    ("generation", "kind"), [("26.1", "codeship"), ("28.5", "codeship"), ("28.5", "compose")]
+)
+def test_longshore_build_fetches_of_a_cache_what_the_build_wants(
+    machine: NextMachine, generation: Generation, kind: str
+) -> None:
+    machines = [chain(machine("containerd", generation=generation)) for _ in range(3)]
+    build = "longshore build"
+    if kind == "codeship":
+        build += " -- --network=host"
+        for here in machines:
+            here.use_codeship(
+                "web: {cached: true, build: {image: shop-web}, x-longshore: {image: false,"
+                " buildkit_cache: .cache/web, image_compression: uncompressed}}\n"
+            )
+    before, after, changed = machines
+    before.run(build)
+    changed.write("code", "other")
+
+    said = after.run(build)
+    assert read_steps("BuildKit", said).ran == ()
+    assert FETCHED.findall(said) == [("5", "5")]
+    assert "0 of 5 blobs new" in said
+    assert _blobs(after) == _blobs(before)
+
+    said = changed.run(build)
+    assert len(read_steps("BuildKit", said).ran) == 2
+    assert FETCHED.findall(said) == [("3", "5")]
+    assert "2 of 5 blobs new" in said
+
+
+@pytest.mark.parametrize("generation", ["26.1", "28.5"])
+def test_cache_that_turns_out_damaged_while_it_is_fetched_does_not_fail_the_build(
+    machine: NextMachine, generation: Generation
+) -> None:
+    before, after = (chain(machine("containerd", generation=generation)) for _ in range(2))
+    for here in (before, after):
+        here.use_codeship(
+            "web: {cached: true, build: {image: shop-web},"
+            " x-longshore: {image: false, buildkit_cache: .cache/web}}\n"
+        )
+    before.run("longshore build -- --network=host")
+    (pack,) = (file for file in before.store.rglob("packs/*") if file.stat().st_size > 600_000)
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+
+    said = after.run("longshore build -- --network=host")
+    assert f"its BuildKit cache could not be read: {pack.as_uri()}" in said
+    assert said.index("the build is repeated without the cache") < said.index(
+        "exported 1 BuildKit cache"
+    )
+    assert after.run("docker run --rm --network=none shop-web cat /code") == "code"

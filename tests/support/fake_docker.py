@@ -28,6 +28,28 @@ call = {{"arguments": arguments, "overrides": overrides, "cwd": os.getcwd(),
 with (here / "calls").open("a") as calls:
     calls.write(json.dumps(call) + "\\n")
 print("the build's own output", flush=True)
+if told["fetches"] is not None:
+    import hashlib, http.client, re, urllib.error, urllib.request
+    text = " ".join([*arguments, *overrides.values()])
+    for host, name in re.findall("type=registry,ref=([^/]+)/([^:]+):latest", text):
+        for path in ["manifests/latest", *told["fetches"]]:
+            request = f"http://{{host}}/v2/{{name}}/{{path}}"
+            if told["spoils"]:
+                pathlib.Path(told["spoils"][0]).write_text(told["spoils"][1])
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    data = answer.read()
+                    fetched = [answer.status, answer.headers["Content-Type"], len(data)]
+                if "sha256:" in path and "sha256:" + hashlib.sha256(data).hexdigest() not in path:
+                    fetched = [0, "", 0]
+            except urllib.error.HTTPError as error:
+                fetched = [error.code, "", 0]
+            except http.client.HTTPException:
+                fetched = [0, "", 0]
+            with (here / "fetched").open("a") as lines:
+                lines.write(json.dumps([path, *fetched]) + "\\n")
+            if fetched[0] != 200:
+                sys.exit(1)
 if told["hangs"]:
     import signal, time
     signal.signal(signal.SIGTERM, lambda *_: ((here / "stopped").touch(), sys.exit(130)))
@@ -46,6 +68,10 @@ class FakeDocker:
     compose: bool = True
     driver: str = "docker"
     exit_code: int = 0
+    fetches: list[str] | None = None
+    """What it fetches besides the manifest, if it is told a registry; it fails if that fails."""
+    spoils: list[str] | None = None
+    """A file that it overwrites before that, and with what."""
     hangs: int = 0
     """The signal that it sends to who called it, before it waits for its own end."""
 
@@ -71,6 +97,13 @@ class FakeDocker:
         if not calls.exists():
             return []
         return [json.loads(line) for line in calls.read_text().splitlines()]
+
+    @property
+    def fetched(self) -> list[tuple[str, int, str, int]]:
+        """What it fetched: the path, the status, the media type, and how many bytes."""
+        lines = self.folder / "fetched"
+        found = lines.read_text().splitlines() if lines.exists() else []
+        return [tuple(json.loads(line)) for line in found]
 
     @property
     def was_stopped(self) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from aiohttp import ClientSession
 from tests.support.images import pack
 
 from longshore.core.digests import Digest
@@ -61,6 +62,7 @@ class FakeEngine(Engine):
         inspected: the names that were looked up, in order.
         silent: builds, tags and loads are told nobody, as engine 26 does it with BuildKit's.
         data_root: where it says that its data is.
+        asks_registries: it is on this machine, and finds what listens on loopback.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class FakeEngine(Engine):
         self.layers: dict[str, bytes] = {}
         """By chain_id, as the layer store has them."""
         self.unreachable = False
+        self.asks_registries = False
         self.save_dies_after: int | None = None
         self.save_appends = b""
         self.load_error: str | None = None
@@ -211,6 +214,16 @@ class FakeEngine(Engine):
         self.images.pop(image_id, None)
         held = {chain for image in self.images.values() for chain in _chains(image.diff_ids)}
         self.layers = {chain: layer for chain, layer in self.layers.items() if chain in held}
+
+    async def look_up(self, reference: str) -> Digest | None:
+        """Ask as an engine on the same machine would, if this is one."""
+        host, _, name = reference.partition("/")
+        repository, _, tag = name.rpartition(":")
+        if not self.asks_registries:
+            return None
+        url = f"http://{host}/v2/{repository}/manifests/{tag}"
+        async with ClientSession() as session, session.head(url) as answer:
+            return Digest(answer.headers["Docker-Content-Digest"]) if answer.ok else None
 
     async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
         self._reach()

@@ -65,6 +65,9 @@ class Sink(Engine):
             raise EngineError("nothing to save")
         yield b""
 
+    async def look_up(self, reference: str) -> Digest | None:
+        return None
+
     async def load(
         self, archive: AsyncIterator[bytes], progress: Callable[[int], None] | None = None
     ) -> None:

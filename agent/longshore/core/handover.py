@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import Struct, field
 
 from longshore.core.builder import DOCKER_DRIVER, Builder
@@ -34,15 +33,6 @@ CACHE_EXPORT = (
 # BuildKit compresses the layers of an image as it writes it, on one core, and makes plain ones of
 # them again for the cache directory.
 PLAIN_IMAGE = ("type=image", "compression=uncompressed")
-_REF_NAME = "org.opencontainers.image.ref.name"
-
-
-class _Manifest(Struct):
-    annotations: dict[str, str] | None = None
-
-
-class _Index(Struct):
-    manifests: list[_Manifest] = []
 
 
 class HeldImage(Struct, frozen=True):
@@ -59,11 +49,13 @@ class HeldDirectory(Struct, frozen=True):
     Attributes:
         path: as builds shall get it.
         state: `absent` is a directory without a cache, too; `damaged` one that BuildKit refuses.
+        served: the reference by which a build can fetch a cache for it; empty if there is none.
     """
 
     path: str
     state: Literal["absent", "usable", "damaged"]
     writable: bool = True
+    served: str = ""
 
 
 class Handover(Struct, frozen=True):
@@ -114,6 +106,15 @@ def hand_over(
 def uses_images(builder: Builder) -> bool:
     """Tell whether a builder looks at the images that the engine has; when in doubt it does."""
     return builder.kind == "classic" or builder.image_store == "graphdriver"
+
+
+def fetches_caches(builder: Builder) -> bool:
+    """Tell whether a builder can use a cache directory that is offered to it as a registry."""
+    return (
+        builder.kind == "buildkit"
+        and builder.driver == DOCKER_DRIVER
+        and builder.image_store == "containerd"
+    )
 
 
 def _classic(
@@ -243,7 +244,9 @@ def _by_directory(
         return Handover(service, output=output, notes=(*notes, note))
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
-    if directory.state == "usable":
+    if directory.served:
+        cache_from = (_attributes("type=registry", f"ref={directory.served}"),)
+    elif directory.state == "usable":
         cache_from = (_attributes("type=local", f"src={directory.path}"),)
     else:
         notes.append(f"there is no cache in {directory.path} yet")
@@ -252,18 +255,6 @@ def _by_directory(
     else:
         notes.append(f"{directory.path} cannot be written, so the build adds nothing to it")
     return Handover(service, cache_from, cache_to, output, notes=tuple(notes))
-
-
-def is_usable_index(index: bytes) -> bool:
-    """Tell whether BuildKit accepts the `index.json` of a cache directory.
-
-    It wants one manifest named `latest`, and fails the build if there is none.
-    """
-    try:
-        manifests = msgspec.json.decode(index, type=_Index).manifests
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return any((found.annotations or {}).get(_REF_NAME) == "latest" for found in manifests)
 
 
 def _attributes(*pairs: str) -> str:

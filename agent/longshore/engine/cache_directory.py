@@ -92,11 +92,35 @@ class CacheDirectory:
         while block := await self._in_thread(next, blocks, b""):
             yield block
 
-    async def load(self, archive: AsyncIterator[bytes], index: bytes) -> None:
+    async def index(self) -> Digest | None:
+        """Tell the digest of `index.json`; `None` if there is none.
+
+        Raises:
+            CorruptData: it is absurdly large.
+            EngineError: it cannot be read.
+        """
+        try:
+            return digest_of(await self._in_thread(_read_small, self._path / INDEX_FILE))
+        except EngineError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    async def read_blob(self, blob: Digest) -> AsyncGenerator[bytes, None]:
+        """Stream a blob as it is, in blocks of a few MiB.
+
+        Raises:
+            EngineError: it cannot be read.
+        """
+        blocks = self._blocks(blob)
+        while block := await self._in_thread(next, blocks, b""):
+            yield block
+
+    async def load(self, archive: AsyncIterator[bytes], index: bytes | None = None) -> None:
         """Write the blobs of an archive, and then the index that leads to them.
 
-        Whatever interrupts it, the directory keeps the index that it had. Blobs that the new index
-        does not lead to stay: they may be somebody else's.
+        Whatever interrupts it, the directory keeps the index that it had, as it does if no new one
+        is given. Blobs that the new index does not lead to stay: they may be somebody else's.
 
         Raises:
             EngineError: the directory cannot be written.
@@ -181,16 +205,23 @@ class CacheDirectory:
                     yield block if left else block + padding(size)
         yield TRAILER
 
+    def _blocks(self, blob: Digest) -> Iterator[bytes]:
+        with _opened(self._blob(blob)) as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
+
     def _make_scratch(self) -> Path:
         self._path.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".longshore-", dir=self._path))
 
-    def _accept(self, scratch: Path, index: bytes) -> None:
+    def _accept(self, scratch: Path, index: bytes | None) -> None:
         with _folder(self._path) as root, _folder(scratch) as made:
             with _folder("blobs", root) as blobs, _folder("sha256", blobs) as place:
                 for name in os.listdir(made):
                     os.chmod(name, _BLOB_MODE, dir_fd=made)
                     os.replace(name, name, src_dir_fd=made, dst_dir_fd=place)
+            if index is None:
+                return
             for name, data in (LAYOUT_FILE, (INDEX_FILE, index)):
                 (scratch / name).write_bytes(data)
                 os.chmod(name, _FILE_MODE, dir_fd=made)

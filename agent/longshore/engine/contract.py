@@ -110,6 +110,10 @@ class Engine(ABC):
         """Remove an image, not its parents. One that is not there counts as removed."""
 
     @abstractmethod
+    async def look_up(self, reference: str) -> Digest | None:
+        """Have the engine ask a registry what a reference means; `None` if it gets no answer."""
+
+    @abstractmethod
     def events(self) -> AsyncGenerator[ImageEvent | None, None]:
         """Tell what happens to images from now on: first `None`, when the engine listens.
 

@@ -174,6 +174,19 @@ class DockerEngine(Engine):
 
         await self._call(remove)
 
+    async def look_up(self, reference: str) -> Digest | None:
+        """Have the engine ask a registry what a reference means; `None` if it gets no answer."""
+
+        def look_up(client: docker.DockerClient) -> Digest | None:
+            try:
+                found = client.api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
+            except docker.errors.APIError:
+                return None
+            digest = str((found.get("Descriptor") or {}).get("digest"))
+            return Digest(digest) if is_digest(digest) else None
+
+        return await self._call(look_up)
+
     async def events(self) -> AsyncGenerator[ImageEvent | None, None]:
         """Tell what happens to images from now on: first `None`, when the engine listens."""
         address = await self._address()

@@ -23,7 +23,7 @@ from longshore.core.sorting import ArchiveSorter
 from longshore.engine.cache_directory import CacheContents, CacheDirectory
 from longshore.engine.contract import ImageStore
 from longshore.errors import CorruptData, LongshoreError, NotBuilt, NotCached
-from longshore.ops.lookup import find_entry
+from longshore.ops.lookup import Hit, find_entry
 from longshore.ops.publishing import Publisher
 from longshore.ops.reachable import Reachable, Reading, reach_others
 from longshore.ops.rebuilding import build_archive
@@ -46,7 +46,11 @@ class ExportedCache(Struct, frozen=True):
 
 
 class ImportedCache(Struct, frozen=True):
-    """What became of the cache directory of one service."""
+    """What became of the cache directory of one service.
+
+    Attributes:
+        served: it was not written: the build that follows fetches what it wants of it.
+    """
 
     service: str
     directory: str
@@ -57,6 +61,7 @@ class ImportedCache(Struct, frozen=True):
     age: timedelta | None = None
     blobs: int = 0
     blobs_fetched: int = 0
+    served: bool = False
 
 
 async def read_caches(
@@ -167,48 +172,92 @@ async def import_cache(
 
     What is wrong is reported, and is a miss; the directory then is as it was.
     """
-    path = service.buildkit_cache or ""
     try:
-        hit = await find_entry(reading, cache_name(service.name), platform, "buildkit-cache")
-        if hit is None:
-            raise NotCached(f"no cached BuildKit cache for {service.name}")
-        for passed in hit.passed:
-            report.line(f"{service.name}: {passed}")
-        entry = hit.entry
-        reading.room.take(entry.held_bytes)
-        _check_whole(entry)
-        directory = CacheDirectory(path)
-        wanted = _lacking(entry, await directory.sizes())
-        recipes = await recipes_for(reading, entry, wanted)
-        assert entry.index is not None  # checked when the entry was read
-        archive = build_archive(
-            reading.store,
-            reading.project,
-            files=[(blob_name(d), data) for d, data in entry.documents.items() if d != entry.index],
-            recipes=list(recipes.values()),
-            window_bytes=window_bytes,
-            fetched=fetched,
+        hit = await find_cache(reading, service, platform, report)
+        blobs_fetched = await write_cache(
+            reading, service, hit.entry, window_bytes=window_bytes, fetched=fetched
         )
-        async with contextlib.aclosing(one_ahead(archive)) as blocks:
-            await directory.load(blocks, entry.documents[entry.index])
     except LongshoreError as error:
-        text = str(error)
-        report.warn(error, text if service.name in text else f"{service.name}: {text}")
-        missed = isinstance(error, CorruptData | NotCached)
-        return ImportedCache(service.name, path, "miss" if missed else "failed", text)
+        return missed_cache(service, error, report)
+    return hit_cache(service, hit, blobs_fetched=blobs_fetched)
+
+
+async def find_cache(reading: Reading, service: Service, platform: str, report: Report) -> Hit:
+    """Find the newest cached directory of a service, and make sure that it has no holes.
+
+    Raises:
+        NotCached: there is none.
+        CorruptData: it cannot be used.
+    """
+    hit = await find_entry(reading, cache_name(service.name), platform, "buildkit-cache")
+    if hit is None:
+        raise NotCached(f"no cached BuildKit cache for {service.name}")
+    for passed in hit.passed:
+        report.line(f"{service.name}: {passed}")
+    reading.room.take(hit.entry.held_bytes)
+    _check_whole(hit.entry)
+    return hit
+
+
+async def write_cache(
+    reading: Reading,
+    service: Service,
+    entry: Entry,
+    *,
+    window_bytes: int,
+    fetched: Callable[[int], None],
+) -> int:
+    """Write a cached directory, and return how many blobs were fetched for it.
+
+    Raises:
+        LongshoreError: it cannot be fetched or written; the directory then is as it was.
+    """
+    assert service.buildkit_cache is not None, "only what has a directory is looked up"
+    assert entry.index is not None  # checked when the entry was read
+    directory = CacheDirectory(service.buildkit_cache)
+    wanted = lacking(entry, await directory.sizes())
+    recipes = await recipes_for(reading, entry, wanted)
+    archive = build_archive(
+        reading.store,
+        reading.project,
+        files=[(blob_name(d), data) for d, data in entry.documents.items() if d != entry.index],
+        recipes=list(recipes.values()),
+        window_bytes=window_bytes,
+        fetched=fetched,
+    )
+    async with contextlib.aclosing(one_ahead(archive)) as blocks:
+        await directory.load(blocks, entry.documents[entry.index])
+    return len(wanted)
+
+
+def hit_cache(
+    service: Service, hit: Hit, *, blobs_fetched: int = 0, served: bool = False
+) -> ImportedCache:
+    """Say what was found of a cache."""
     return ImportedCache(
         service=service.name,
-        directory=path,
+        directory=service.buildkit_cache or "",
         outcome="hit",
-        scope=entry.scope,
-        entry=entry.id,
+        scope=hit.entry.scope,
+        entry=hit.entry.id,
         age=hit.age,
-        blobs=len(entry.blobs),
-        blobs_fetched=len(wanted),
+        blobs=len(hit.entry.blobs),
+        blobs_fetched=blobs_fetched,
+        served=served,
     )
 
 
-def _lacking(entry: Entry, present: dict[Digest, int]) -> Collection[Digest]:
+def missed_cache(service: Service, error: LongshoreError, report: Report) -> ImportedCache:
+    """Report why a cache cannot be had."""
+    text = str(error)
+    report.warn(error, text if service.name in text else f"{service.name}: {text}")
+    missed = isinstance(error, CorruptData | NotCached)
+    path = service.buildkit_cache or ""
+    return ImportedCache(service.name, path, "miss" if missed else "failed", text)
+
+
+def lacking(entry: Entry, present: dict[Digest, int]) -> Collection[Digest]:
+    """List the blobs of a cached directory that another one does not have."""
     return [
         Digest(blob.digest)
         for blob in entry.blobs

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from longshore.core.builder import Builder, Client, choose_builder
+from longshore.core.cache_index import latest_manifest
 from longshore.core.handover import (
     Handover,
     HeldDirectory,
     HeldImage,
+    fetches_caches,
     hand_over,
-    is_usable_index,
     uses_images,
 )
 from longshore.core.service import Service
@@ -27,12 +30,17 @@ _ASKED_AT_ONCE = 8
 
 
 async def hand_over_services(
-    engine: Engine, services: Sequence[Service], client: Client, shown: Callable[[Path], str]
+    engine: Engine,
+    services: Sequence[Service],
+    client: Client,
+    shown: Callable[[Path], str],
+    served: Mapping[str, str] | None = None,
 ) -> list[Handover]:
     """Decide for each service what its next build is told.
 
     Args:
         shown: writes a path as the build shall get it.
+        served: references by which the caches of services can be fetched while they are built.
 
     Raises:
         UsageError: the client asks for what cannot be.
@@ -51,6 +59,8 @@ async def hand_over_services(
             if image is not None and image.complete
         ]
         directory = await _directory(service, shown)
+        if directory is not None and service.name in (served or {}):
+            directory = replace(directory, served=(served or {})[service.name])
         told = hand_over(
             service.name,
             images,
@@ -73,6 +83,16 @@ async def ignores_images(ask: Callable[[], Client], info: EngineInfo) -> bool:
     if client.has_buildx is None:
         return False  # no `docker` here, so who builds is not known
     return not uses_images(_builder_of(client, info))
+
+
+async def builds_fetch_caches(ask: Callable[[], Client], info: EngineInfo) -> bool:
+    """Tell whether what will build can use caches that are offered to it as a registry.
+
+    Raises:
+        UsageError: the client asks for what cannot be.
+    """
+    client = await asyncio.to_thread(ask)
+    return client.has_buildx is True and fetches_caches(_builder_of(client, info))
 
 
 def _builder_of(client: Client, info: EngineInfo) -> Builder:
@@ -110,7 +130,7 @@ async def _directory(service: Service, shown: Callable[[Path], str]) -> HeldDire
     if service.buildkit_cache is None:
         return None
     path = Path(service.buildkit_cache)
-    writable = await asyncio.to_thread(_can_be_written, path)
+    writable = await asyncio.to_thread(can_be_written, path)
     try:
         contents = await CacheDirectory(service.buildkit_cache).read()
     except CorruptData:
@@ -119,11 +139,11 @@ async def _directory(service: Service, shown: Callable[[Path], str]) -> HeldDire
         return HeldDirectory(shown(path), "absent", writable=False)
     if contents is None:
         return HeldDirectory(shown(path), "absent", writable)
-    usable = is_usable_index(contents.documents[contents.index])
+    usable = latest_manifest(contents.documents[contents.index]) is not None
     return HeldDirectory(shown(path), "usable" if usable else "damaged", writable)
 
 
-def _can_be_written(path: Path) -> bool:
+def can_be_written(path: Path) -> bool:
     """Tell whether a directory can be written, or made where it is not there yet."""
     there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -36,6 +36,7 @@ from longshore.ops.rebuilding import RANGE_BYTES
 from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
 from longshore.ops.room import READ_AT_ONCE
+from longshore.ops.serving_caches import AT_ONCE, ServedCache, serve_cache
 from longshore.ops.tasks import for_each, side_by_side
 
 _LOADED_AT_ONCE = 4  # services; more would only share the same cores and the same memory
@@ -51,6 +52,7 @@ class ImportSettings(Struct, frozen=True):
         contexts: what services will be built from; of them only what can still hit is loaded.
         builds: the services that are built for sure, right after this import.
         builds_with: finds out what will build these; `None` if that does not matter.
+        serve: takes caches that these builds fetch themselves; `None` to write them before.
     """
 
     window_bytes: int
@@ -59,6 +61,7 @@ class ImportSettings(Struct, frozen=True):
     contexts: Mapping[str, BuildContext] = field(default_factory=dict)
     builds: frozenset[str] = frozenset()
     builds_with: Callable[[], Client] | None = None
+    serve: Callable[[ServedCache], None] | None = None
 
 
 async def import_services(
@@ -257,8 +260,13 @@ class _Import:
                 report=self._report,
             )
 
+        served = [s for s in cached if self._settings.serve and s.name in self._settings.builds]
+        caches = await self._serve_caches(served, platform)
+        written = [service for service in cached if service.name not in caches]
         with self._reading.room.for_now():
-            self._result.caches = await for_each(one, cached, at_once=_LOADED_AT_ONCE)
+            for cache in await for_each(one, written, at_once=_LOADED_AT_ONCE):
+                caches[cache.service] = cache
+        self._result.caches = [caches[service.name] for service in cached]
         for service, cache in zip(cached, self._result.caches, strict=True):
             if not service.keeps_image:
                 self._result.services.append(
@@ -272,6 +280,25 @@ class _Import:
                         left=Left("its image is not kept", 0) if cache.outcome == "hit" else None,
                     )
                 )
+
+    async def _serve_caches(
+        self, services: Sequence[Service], platform: str
+    ) -> dict[str, ImportedCache]:
+        """Hand over caches to who serves them; what they hold of the memory stays theirs."""
+        turns = asyncio.Semaphore(AT_ONCE)
+        caches: dict[str, ImportedCache] = {}
+        for service in services:
+            assert self._settings.serve is not None, "see _import_caches"
+            caches[service.name] = await serve_cache(
+                self._reading,
+                service,
+                platform,
+                turns,
+                window_bytes=self._window_bytes // AT_ONCE,
+                serve=self._settings.serve,
+                report=self._report,
+            )
+        return caches
 
     @property
     def _window_bytes(self) -> int:

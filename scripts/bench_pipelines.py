@@ -183,6 +183,7 @@ class Campaign:
                     with timed(outcome.seconds, "build"):
                         outcome.steps = way.build(machine)
                     build = machine.used.cpu_seconds
+                    restore = build if way.agent_builds else restore
                     with timed(outcome.seconds, "save"):
                         way.save(machine)
                 total = machine.used.cpu_seconds

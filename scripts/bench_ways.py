@@ -29,7 +29,7 @@ from scripts.bench_machine import (
 )
 from scripts.bench_network import Link, Registry, Traffic
 from scripts.bench_projects import BenchService
-from tests.support.builds import Builder
+from tests.support.builds import Builder, read_steps
 from tests.support.engines import ImageStore
 from tests.support.seaweedfs import ADMIN
 
@@ -42,6 +42,7 @@ THROUGH_SAVE = ("--no-direct",)
 WHOLE = ("--whole",)
 BY_ITSELF = ("--no-sidecar",)
 HANDED_OVER = ("--sidecar",)
+EXPORTS = ("--export",)
 # What an import of a part of an image calls it.
 PARTIAL_TAG = "longshore-partial-latest"
 
@@ -70,6 +71,8 @@ class Way(ABC):
     title: str
     image_store: ImageStore = "graphdriver"
     builder: Builder = "classic"
+    agent_builds = False
+    """Whether the command that builds restores, too, so that its CPU counts as the agent's."""
 
     def __init__(self, around: Surroundings, place: str) -> None:
         self.around = around
@@ -347,6 +350,48 @@ class LongshorePlainImage(LongshoreBuildKit):
     output = (f"--output={','.join(PLAIN_IMAGE)}",)
 
 
+class LongshoreBuild(LongshorePlainImage):
+    """`longshore build`, whose build fetches the cache directory itself, and writes it at once."""
+
+    letter, title = "l", "longshore build, plain image"
+    needs = (*LongshorePlainImage.needs, *(f"build {flag}" for flag in EXPORTS))
+    agent_builds = True
+
+    def __init__(self, around: Surroundings, place: str) -> None:
+        super().__init__(around, place)
+        self._built = False
+
+    def restore(self, machine: Machine) -> None:
+        pass
+
+    def build(self, machine: Machine) -> list[str]:
+        # A Codeship file: Compose cannot be told to leave images uncompressed.
+        lines = [
+            f"{service.name}: {{cached: true, build: {{image: {service.name}:latest,"
+            f" context: {service.name}}}, x-longshore: {{image: false,"
+            f" image_compression: uncompressed, buildkit_cache: {self._directory(service)}}}}}"
+            for service in machine.project.services
+        ]
+        services_file = machine.checkout / "codeship-services.yml"
+        services_file.write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "longshore", "build", "--no-export"]
+        command += ["--services", services_file.name, "--", "--network=host"]
+        command += [f"--build-arg=http_proxy={machine.mirror_url}", "--progress=plain"]
+        more = {"LONGSHORE_PROJECT": machine.project.name, "DOCKER_BUILDKIT": "1"}
+        shell = ["sh", "-c", 'exec "$@" 2>&1', "sh", *command]
+        said = machine.run(*shell, more={**self.environment(), **more})
+        services_file.unlink()  # the export reads the other one
+        self._built = True
+        return list(read_steps(self.builder, said).ran)
+
+    def save(self, machine: Machine) -> None:
+        if self._built:
+            self._longshore(machine, "export")
+            self._built = False
+        else:
+            super().save(machine)
+
+
 class LongshoreSidecar(Longshore):
     """longshore, the work handed over to a sidecar that runs already."""
 
@@ -512,14 +557,15 @@ WAYS: dict[str, type[Way]] = {
         LongshoreWhole,
         LongshoreBuildKit,
         LongshorePlainImage,
+        LongshoreBuild,
         EngineAlone,
     )
 }
 
 
-def read_options(verbs: Iterable[str] = ("import", "export")) -> frozenset[str]:
+def read_options(verbs: Iterable[str] = ("import", "export", "build")) -> frozenset[str]:
     """Ask longshore which of the flags above its commands have, each as `VERB FLAG`."""
-    flags: Sequence[str] = (*DIRECT, *THROUGH_SAVE, *WHOLE, *BY_ITSELF, *HANDED_OVER)
+    flags: Sequence[str] = (*DIRECT, *THROUGH_SAVE, *WHOLE, *BY_ITSELF, *HANDED_OVER, *EXPORTS)
     found: set[str] = set()
     for verb in verbs:
         done = subprocess.run(

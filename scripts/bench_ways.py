@@ -382,7 +382,9 @@ class LongshoreBuild(LongshorePlainImage):
         said = machine.run(*shell, more={**self.environment(), **more})
         services_file.unlink()  # the export reads the other one
         self._built = True
-        return list(read_steps(self.builder, said).ran)
+        # One `docker build` after the other, each of which counts its steps from 0 on.
+        builds = said.split("#0 building with ")
+        return [step for build in builds for step in read_steps(self.builder, build).ran]
 
     def save(self, machine: Machine) -> None:
         if self._built:

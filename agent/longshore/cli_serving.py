@@ -46,7 +46,7 @@ async def after_the_build(
         document: of the import, which gets what has been fetched since.
         built: whether the build went well, and what it wrote counts.
     """
-    for cache in registry.caches.values():
+    for cache in registry.caches:
         job.report.line(
             f"{cache.service}: the build fetched {cache.blobs_fetched} of"
             f" {count(len(cache.sizes), 'blob')} of its BuildKit cache"
@@ -58,7 +58,8 @@ async def after_the_build(
                 if told["service"] == cache.service:
                     told["blobs_fetched"] = cache.blobs_fetched
             document["downloaded_bytes"] += cache.fetched_bytes
-            document["traffic"] = traffic_json(job.metrics)
+    if document is not None:
+        document["traffic"] = traffic_json(job.metrics)
 
 
 def tell_failures(job: Job, failures: Mapping[str, LongshoreError]) -> None:

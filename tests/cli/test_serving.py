@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from tests.cli.conftest import Shell
 from tests.ops.tiny_engine import TinyEngine
+from tests.support.cache_directories import write_cache
 from tests.support.fake_docker import FakeDocker
 
 from longshore.core.digests import digest_of
-from longshore.core.layout import OCI_INDEX, OCI_LAYER
+from longshore.core.layout import OCI_INDEX
 
 COMPOSE = """
 name: shop
@@ -22,26 +20,8 @@ services:
     x-longshore: {cached: true, image: false, buildkit_cache: .cache/web}
 """
 LAYERS = (b"one" * 100_000, b"two" * 200_000)
-ONE, TWO = map(digest_of, LAYERS)
-
-
-def write_cache(folder: Path) -> None:
-    """Write what BuildKit would: an index that names a `latest`, and its layers."""
-    blobs = folder / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-
-    def blob(data: bytes, media_type: str) -> dict[str, object]:
-        digest = digest_of(data)
-        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-    def index(*children: dict[str, object]) -> bytes:
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
-        return json.dumps(document).encode()
-
-    latest = blob(index(*(blob(layer, OCI_LAYER) for layer in LAYERS)), OCI_INDEX)
-    name = {"annotations": {"org.opencontainers.image.ref.name": "latest"}}
-    (folder / "index.json").write_bytes(index(latest | name))
+TWO = digest_of(LAYERS[1])
+LATEST = {"org.opencontainers.image.ref.name": "latest"}
 
 
 @pytest.fixture
@@ -50,7 +30,7 @@ def project(shell: Shell, docker: FakeDocker) -> Shell:
     shell.engine = TinyEngine(image_store="containerd")
     shell.engine.asks_registries = True
     shell.write("compose.yaml", COMPOSE)
-    write_cache(shell.directory / ".cache" / "web")
+    write_cache(shell.directory / ".cache" / "web", *LAYERS, annotations=LATEST)
     assert shell("export") == 0
     (shell.directory / ".cache").rename(shell.directory / "before")
     docker.tell(fetches=[f"blobs/{TWO}"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from pathlib import Path
@@ -11,9 +10,8 @@ import pytest
 from msgspec.structs import replace
 from tests.ops.tiny_engine import TinyEngine
 from tests.support.cache import export, import_, service
+from tests.support.cache_directories import write_cache
 
-from longshore.core.digests import digest_of
-from longshore.core.layout import OCI_INDEX, OCI_LAYER
 from longshore.core.service import Service
 from longshore.output import import_text
 from longshore.store.directory import DirectoryStore
@@ -21,26 +19,11 @@ from longshore.store.directory import DirectoryStore
 NAMES = ("web", "worker", "db", "queue", "mail")  # more than are imported at once
 
 
-def write_cache(folder: Path, name: str) -> Service:
-    """Write what BuildKit would: an index of an index of two layers, one of which all have."""
-    service_ = replace(service(name), buildkit_cache=str(folder / name))
-    blobs = folder / name / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-
-    def blob(data: bytes, media_type: str) -> dict[str, object]:
-        digest = digest_of(data)
-        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-    def index(*children: dict[str, object]) -> bytes:
-        return json.dumps(
-            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
-        ).encode()
-
-    own = blob(random.Random(name).randbytes(700_000), OCI_LAYER)
-    shared = blob(random.Random(0).randbytes(500_000), OCI_LAYER)
-    (folder / name / "index.json").write_bytes(index(blob(index(own, shared), OCI_INDEX)))
-    return service_
+def caching(folder: Path, name: str) -> Service:
+    """Write the cache directory of a service: of two layers, one of which all have."""
+    own, shared = random.Random(name).randbytes(700_000), random.Random(0).randbytes(500_000)
+    write_cache(folder / name, own, shared)
+    return replace(service(name), buildkit_cache=str(folder / name))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,7 +41,7 @@ def damage_entry(store: Path, name: str) -> None:
 
 async def test_an_image_that_is_not_kept_is_neither_exported_nor_loaded(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
-    kept = write_cache(tmp_path, "web")
+    kept = caching(tmp_path, "web")
     lean = replace(kept, keeps_image=False)
     engine = TinyEngine(image_store="containerd")
     engine.build([("base", {"file": b"1" * 9999})], "web")
@@ -98,7 +81,7 @@ async def test_each_service_gets_its_own_directory_whatever_is_wrong_with_anothe
     tmp_path: Path, damaged: str | None
 ) -> None:
     store = DirectoryStore(tmp_path / "store")
-    services = [write_cache(tmp_path / "before", name) for name in NAMES]
+    services = [caching(tmp_path / "before", name) for name in NAMES]
     engine = TinyEngine(image_store="containerd")
     exported = await export(engine, store, services)
     assert [(cache.service, cache.blobs) for cache in exported.caches] == [(n, 2) for n in NAMES]

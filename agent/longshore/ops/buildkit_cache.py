@@ -7,7 +7,7 @@ what its current index leads to is kept, so that nothing grows but what builds u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -18,6 +18,7 @@ from longshore.core.digests import Digest
 from longshore.core.entry import Blob, Entry, cache_name
 from longshore.core.export_plan import EntryContents
 from longshore.core.layout import walk
+from longshore.core.recipe import Recipe
 from longshore.core.service import Service
 from longshore.core.sorting import ArchiveSorter
 from longshore.engine.cache_directory import CacheContents, CacheDirectory
@@ -217,17 +218,44 @@ async def write_cache(
     directory = CacheDirectory(service.buildkit_cache)
     wanted = lacking(entry, await directory.sizes())
     recipes = await recipes_for(reading, entry, wanted)
+    documents = {d: data for d, data in entry.documents.items() if d != entry.index}
+    await fetch_blobs(
+        reading,
+        directory,
+        recipes.values(),
+        window_bytes=window_bytes,
+        fetched=fetched,
+        documents=documents,
+        index=entry.documents[entry.index],
+    )
+    return len(wanted)
+
+
+async def fetch_blobs(
+    reading: Reading,
+    directory: CacheDirectory,
+    recipes: Collection[Recipe],
+    *,
+    window_bytes: int,
+    fetched: Callable[[int], None],
+    documents: Mapping[Digest, bytes] | None = None,
+    index: bytes | None = None,
+) -> None:
+    """Write blobs into a directory, and documents beside them; the index last, if one is given.
+
+    Raises:
+        LongshoreError: they cannot be fetched or written; the directory then is as it was.
+    """
     archive = build_archive(
         reading.store,
         reading.project,
-        files=[(blob_name(d), data) for d, data in entry.documents.items() if d != entry.index],
-        recipes=list(recipes.values()),
+        files=[(blob_name(digest), data) for digest, data in (documents or {}).items()],
+        recipes=list(recipes),
         window_bytes=window_bytes,
         fetched=fetched,
     )
     async with contextlib.aclosing(one_ahead(archive)) as blocks:
-        await directory.load(blocks, entry.documents[entry.index])
-    return len(wanted)
+        await directory.load(blocks, index)
 
 
 def hit_cache(

@@ -59,8 +59,8 @@ async def hand_over_services(
             if image is not None and image.complete
         ]
         directory = await _directory(service, shown)
-        if directory is not None and service.name in (served or {}):
-            directory = replace(directory, served=(served or {})[service.name])
+        if directory is not None:
+            directory = replace(directory, served=(served or {}).get(service.name, ""))
         told = hand_over(
             service.name,
             images,

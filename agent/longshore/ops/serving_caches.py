@@ -22,6 +22,7 @@ from longshore.engine.cache_directory import CacheDirectory
 from longshore.errors import CorruptData, LongshoreError
 from longshore.ops.buildkit_cache import (
     ImportedCache,
+    fetch_blobs,
     find_cache,
     hit_cache,
     lacking,
@@ -29,10 +30,8 @@ from longshore.ops.buildkit_cache import (
     write_cache,
 )
 from longshore.ops.reachable import Reading
-from longshore.ops.rebuilding import build_archive
 from longshore.ops.recipes import recipes_for
 from longshore.ops.report import Report
-from longshore.ops.streams import one_ahead
 from longshore.ops.tasks import give_up
 
 AT_ONCE = 2  # blobs: one is unpacked by BuildKit after the other, so the first should come soon
@@ -137,16 +136,13 @@ class ServedCache:
 
     async def _fetch(self, recipe: Recipe) -> None:
         async with self._turns:
-            archive = build_archive(
-                self._reading.store,
-                self._reading.project,
-                files=[],
-                recipes=[recipe],
+            await fetch_blobs(
+                self._reading,
+                self._directory,
+                [recipe],
                 window_bytes=self._window_bytes,
                 fetched=self._count,
             )
-            async with contextlib.aclosing(one_ahead(archive)) as blocks:
-                await self._directory.load(blocks)
         self.blobs_fetched += 1
 
     def _count(self, size_bytes: int) -> None:

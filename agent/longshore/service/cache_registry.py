@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 
 from aiohttp import web
 
@@ -30,26 +30,29 @@ class CacheRegistry:
 
     Attributes:
         port: where it listens.
-        caches: those that it serves, by their services.
         failures: the first error of each service of which a blob could not be had.
     """
 
     def __init__(self, port: int, token: str) -> None:
         self.port = port
         self._token = token
-        self.caches: dict[str, ServedCache] = {}
         self.failures: dict[str, LongshoreError] = {}
         self._by_name: dict[str, ServedCache] = {}
 
     def add(self, cache: ServedCache) -> None:
-        """Serve a cache, too."""
-        self.caches[cache.service] = cache
-        self._by_name[self._name(cache.service)] = cache
+        """Serve a cache, too, named by its service as far as a repository can be."""
+        name = f"{len(self._by_name)}-{_NOT_IN_NAMES.sub('-', cache.service.lower())}"
+        self._by_name[name.rstrip("-")] = cache
+
+    @property
+    def caches(self) -> Collection[ServedCache]:
+        """Those that it serves."""
+        return self._by_name.values()
 
     @property
     def references(self) -> Mapping[str, str]:
         """What builds are told, by services."""
-        return {service: self._reference(self._name(service)) for service in self.caches}
+        return {cache.service: self._reference(name) for name, cache in self._by_name.items()}
 
     @property
     def probe(self) -> tuple[str, Digest]:
@@ -64,11 +67,6 @@ class CacheRegistry:
             web.get(f"{name}/manifests/{{reference}}", self._manifest),
             web.get(f"{name}/blobs/{{reference}}", self._blob),
         ]
-
-    def _name(self, service: str) -> str:
-        """Name a repository by its service, as far as repositories can be named like that."""
-        number = list(self.caches).index(service)
-        return f"{number}-{_NOT_IN_NAMES.sub('-', service.lower())}".rstrip("-")
 
     def _reference(self, name: str) -> str:
         return f"127.0.0.1:{self.port}/{self._token}/{name}:{_TAG}"
@@ -152,5 +150,5 @@ async def cache_registry(token: str) -> AsyncIterator[CacheRegistry]:
             yield registry
         finally:
             await runner.cleanup()
-            for cache in registry.caches.values():
+            for cache in registry.caches:
                 await cache.close()
